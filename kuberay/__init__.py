@@ -1,0 +1,1 @@
+"""Typed client for the cluster's custom resources, and proofs about placement."""

@@ -1,0 +1,1 @@
+"""Retrieval, ingestion and the LangGraph orchestration, as a plain async library."""
