@@ -1,0 +1,127 @@
+"""Everything that `rag_graph` raises on purpose.
+
+    RagError
+    ├── DocumentError                    one document cannot go in; the others can
+    │   ├── UnsupportedDocumentError     a type that we do not read
+    │   ├── UnreadableDocumentError      broken, encrypted, not what its name says
+    │   ├── EmptyDocumentError           nothing to index in it
+    │   └── DocumentTooLargeError        over a limit of the settings
+    ├── NotFoundError                    no such document
+    │   └── CollectionNotFoundError      no such collection
+    ├── InvalidQueryError                a question or search that cannot be run as asked
+    ├── StoreError                       the vector store cannot be read or written
+    ├── EmbedderError                    the embedding model is missing, broken or does not fit
+    └── LLMError                         the LLM service did not answer
+        ├── LLMRequestError              it refused the request: sending it again is useless
+        ├── LLMUnavailableError          it is down, overloaded or failed: try again later
+        ├── LLMTimeoutError              it did not answer within the deadline
+        └── LLMStreamError               it broke off, or spoke nonsense, mid-answer
+
+`code` is one of `contracts.errors.Code` and `str(error)` the sentence for a person. Every class
+takes positional arguments only: keyword-only ones do not survive the pickling that Ray does.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from contracts.errors import Code
+
+
+class RagError(Exception):
+    """Base of the tree. `code` names the failure for programs, `param` the field at fault."""
+
+    default_code: ClassVar[str] = Code.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, code, param, retry_after)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+        self.retry_after = retry_after
+        """Seconds after which trying again is worth it, when the LLM service said so."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DocumentError(RagError):
+    """One document cannot be ingested."""
+
+    default_code = Code.UNREADABLE_DOCUMENT
+
+
+class UnsupportedDocumentError(DocumentError):
+    """The document is of a type that Isthmus does not read."""
+
+    default_code = Code.UNSUPPORTED_MEDIA_TYPE
+
+
+class UnreadableDocumentError(DocumentError):
+    """The document is broken, encrypted, or not what its name says."""
+
+
+class EmptyDocumentError(DocumentError):
+    """The document holds no text."""
+
+
+class DocumentTooLargeError(DocumentError):
+    """The document exceeds a size, page or time limit."""
+
+    default_code = Code.PAYLOAD_TOO_LARGE
+
+
+class NotFoundError(RagError):
+    """No such document."""
+
+    default_code = Code.NOT_FOUND
+
+
+class CollectionNotFoundError(NotFoundError):
+    """No such collection."""
+
+
+class InvalidQueryError(RagError):
+    """A question or search cannot be run as asked."""
+
+    default_code = Code.INVALID_REQUEST
+
+
+class StoreError(RagError):
+    """The vector store cannot be read or written."""
+
+
+class EmbedderError(RagError):
+    """The embedding model is missing, broken, or does not fit the collection."""
+
+
+class LLMError(RagError):
+    """The LLM service did not answer."""
+
+    default_code = Code.UPSTREAM_ERROR
+
+
+class LLMRequestError(LLMError):
+    """The LLM service refused the request."""
+
+    default_code = Code.INVALID_REQUEST
+
+
+class LLMUnavailableError(LLMError):
+    """The LLM service is down, overloaded or failed."""
+
+
+class LLMTimeoutError(LLMError):
+    """The LLM service did not answer within the deadline."""
+
+    default_code = Code.REQUEST_TIMEOUT
+
+
+class LLMStreamError(LLMError):
+    """The LLM service broke off mid-answer, or sent what is not the contract."""

@@ -1,0 +1,79 @@
+"""Settings of `rag_graph`, read once at a process's start from `RAG_*` environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RagSettings(BaseSettings):
+    """How documents are kept and found, and where answers are generated."""
+
+    model_config = SettingsConfigDict(env_prefix="RAG_", frozen=True)
+
+    store_uri: str = Field(
+        default="~/.local/share/isthmus/store",
+        description="LanceDB database: a directory, or an az:// or s3:// URI.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/isthmus"),
+        description="Directory for the embedding model converted to ONNX.",
+    )
+    embedder_threads: int = Field(
+        default=1, ge=1, description="CPU threads that one embedding model uses."
+    )
+    chunk_tokens: int = Field(
+        default=200, ge=32, le=254, description="Longest chunk, in the embedder's tokens."
+    )
+    max_document_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="Largest document accepted, in bytes."
+    )
+    top_k: int = Field(default=5, ge=1, le=100, description="Passages that a search returns.")
+    candidates: int = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        description="Passages that dense and BM25 search each bring to the fusion.",
+    )
+    read_consistency_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds after which a reader looks for what other processes wrote.",
+    )
+    context_tokens: int = Field(
+        default=1000, ge=64, description="Most tokens of passages put into a prompt."
+    )
+    llm_url: str = Field(
+        default="",
+        description="Base URL of the LLM service, such as http://127.0.0.1:8001/v1. Empty: none.",
+    )
+    llm_model: str = Field(
+        default="", description="Model to ask for. Empty: the first that the service lists."
+    )
+    llm_api_key: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token for the LLM service. Empty: none."
+    )
+    max_tokens: int = Field(default=256, ge=1, description="Longest answer, in tokens.")
+    temperature: float = Field(
+        default=0.0, ge=0, le=2, description="Sampling temperature when a question sets none."
+    )
+    timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds for a whole answer when a question sets none."
+    )
+    connect_timeout_s: float = Field(
+        default=2.0, gt=0, description="Seconds to reach the LLM service."
+    )
+
+    @field_validator("store_uri")
+    @classmethod
+    def _expand_uri(cls, uri: str) -> str:
+        if not uri:
+            raise ValueError("set RAG_STORE_URI to a directory or to an az:// or s3:// URI")
+        return uri if "://" in uri else str(Path(uri).expanduser())
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _expand_dir(cls, path: Path) -> Path:
+        return path.expanduser()
