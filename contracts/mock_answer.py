@@ -1,0 +1,115 @@
+"""What the mock LLM says: deterministic answers that quote the passages given. Pure functions.
+
+A token is a run of non-space characters with the spaces before it, so counts are exact and the
+tokens' concatenation is the text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.openai import Usage
+
+NO_PASSAGES = "No passages were given, so the mock model can only repeat the question: "
+
+_TOKEN = re.compile(r"\s*\S+|\s+")
+_WORD = re.compile(r"\w+")
+_PASSAGE = re.compile(r'<passage id="(\d+)"[^>]*>(.*?)</passage>', re.DOTALL)
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its tokens, why it ends, and how many tokens the prompt had."""
+
+    tokens: tuple[str, ...]
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage.of(self.prompt_tokens, len(self.tokens))
+
+
+def tokenize(text: str) -> list[str]:
+    """Split `text` into the mock's tokens; their concatenation is `text`."""
+    return _TOKEN.findall(text)
+
+
+def compose(prompts: Sequence[str]) -> str:
+    """Return the mock's answer to a conversation, whose last element is the question."""
+    passages = [match for prompt in prompts for match in _PASSAGE.findall(prompt)]
+    question = _PASSAGE.sub("", prompts[-1]).strip()
+    best = max(_candidates(passages, question), default=None, key=lambda c: c[0])
+    if best is None:
+        return NO_PASSAGES + question
+    _, number, sentence = best
+    return f"{sentence} [{number}]"
+
+
+def _candidates(
+    passages: Iterable[tuple[str, str]], question: str
+) -> Iterator[tuple[int, str, str]]:
+    """Yield (words shared with the question, passage number, sentence)."""
+    wanted = {word.lower() for word in _WORD.findall(question)}
+    for number, text in passages:
+        for sentence in _SENTENCE.findall(text):
+            if sentence.strip():
+                words = {word.lower() for word in _WORD.findall(sentence)}
+                yield len(words & wanted), number, " ".join(sentence.split())
+
+
+def answer(
+    prompts: Sequence[str],
+    *,
+    max_model_len: int,
+    answer_tokens: int = 0,
+    token_limit: int | None = None,
+    stop: Sequence[str] = (),
+) -> Answer:
+    """Return the deterministic answer to `prompts`, whose last element is the question.
+
+    Args:
+        max_model_len: context length, tokens.
+        answer_tokens: repeat or cut the answer to this many tokens; 0 leaves it as it comes.
+        token_limit: the most tokens to generate; None for what the context allows.
+        stop: strings before the first of which the answer ends.
+
+    Raises:
+        ContextLengthError: prompt and answer do not fit `max_model_len`.
+    """
+    prompt_tokens = sum(len(tokenize(prompt)) for prompt in prompts)
+    room = max_model_len - prompt_tokens
+    if room < (token_limit or 1):
+        raise ContextLengthError(prompt_tokens, token_limit or 1, max_model_len)
+    tokens = tokenize(compose(prompts))
+    if answer_tokens:
+        tokens = list(itertools.islice(itertools.cycle([*tokens, "\n"]), answer_tokens))
+    tokens = _cut_at_stop(tokens, stop)
+    limit = token_limit or room
+    reason: Literal["stop", "length"] = "length" if len(tokens) > limit else "stop"
+    return Answer(tuple(tokens[:limit]), reason, prompt_tokens)
+
+
+def _cut_at_stop(tokens: list[str], stop: Sequence[str]) -> list[str]:
+    text = "".join(tokens)
+    ends = [at for at in map(text.find, stop) if at >= 0]
+    return tokenize(text[: min(ends)]) if ends else tokens
+
+
+class ContextLengthError(ValueError):
+    """The prompt, or prompt and answer, exceed the context length."""
+
+    def __init__(self, prompt_tokens: int, answer_tokens: int, max_model_len: int) -> None:
+        super().__init__(
+            f"The prompt has {prompt_tokens} tokens and {answer_tokens} more were asked for, but "
+            f"the model's context length is {max_model_len}. Shorten the prompt or max_tokens."
+        )
