@@ -1,0 +1,1 @@
+"""Model files: where weights come from, and the tokenizer that belongs to them."""

@@ -1,0 +1,123 @@
+"""Settings of `llm_backend`, read once at a process's start from `LLM_*` environment variables.
+
+The front end and every rank read the same variables, so that they agree without a side channel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BUNDLED = "bundled:"
+
+
+class LlmSettings(BaseSettings):
+    """Which model is served, on what, how much of it at once, and when it counts as broken."""
+
+    model_config = SettingsConfigDict(env_prefix="LLM_", frozen=True, env_ignore_empty=True)
+
+    # What is served, and where.
+    model: str = Field(
+        default="bundled:smollm2-135m-instruct",
+        min_length=1,
+        description="bundled:NAME, or the directory of a Hugging Face model in safetensors.",
+    )
+    served_model_name: str = Field(
+        default="", description="Model id in the API. Empty: the last part of LLM_MODEL."
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/isthmus"), description="Directory for converted models."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the HTTP API listens on.")
+    port: int = Field(default=8001, ge=0, le=65535, description="Port; 0 takes a free one.")
+
+    # The engine: ranks and memory.
+    tensor_parallel: int = Field(default=1, ge=1, le=64, description="MPI ranks of one model.")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where the model runs.")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of weights and KV cache."
+    )
+    threads_per_rank: int = Field(
+        default=0, ge=0, description="CPU threads of a rank. 0: the cores divided by the ranks."
+    )
+    max_model_len: int = Field(
+        default=0, ge=0, description="Context length, tokens. 0: what the model was trained for."
+    )
+    kv_cache_mib: int = Field(
+        default=256, ge=8, description="KV cache of one model over all its ranks, MiB."
+    )
+    block_size: int = Field(default=16, ge=1, le=256, description="Tokens of one KV cache block.")
+    max_num_seqs: int = Field(
+        default=32, ge=1, le=4096, description="Most sequences that decode together."
+    )
+    max_batched_tokens: int = Field(
+        default=512, ge=16, description="Token budget of one step, prefill and decode together."
+    )
+    prefix_cache: bool = Field(default=True, description="Reuse the KV blocks of shared prefixes.")
+
+    # The engine: how it is started and watched.
+    mpirun: str = Field(
+        default="", description="mpirun to start. Empty: beside this Python, then on PATH."
+    )
+    mpirun_args: str = Field(
+        default="", description="Further mpirun arguments, such as --hostfile, as a shell splits."
+    )
+    start_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that the engine may take to become ready."
+    )
+    heartbeat_timeout_s: float = Field(
+        default=5.0, gt=0, description="Seconds of a rank's silence after which it counts as hung."
+    )
+    progress_timeout_s: float = Field(
+        default=30.0, gt=0, description="Seconds without a token, while work waits, likewise."
+    )
+    restart_backoff_s: float = Field(
+        default=0.5, gt=0, description="Pause before the first restart, seconds; doubles each time."
+    )
+    restart_backoff_max_s: float = Field(
+        default=30.0, gt=0, description="Longest pause between restarts, seconds."
+    )
+
+    # Requests.
+    max_waiting: int = Field(
+        default=256, ge=0, description="Requests queued beyond max_num_seqs before refusal."
+    )
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, description="Deadline of a request that brings none, seconds."
+    )
+    drain_timeout_s: float = Field(
+        default=20.0, ge=0, description="Seconds that running requests get after SIGTERM."
+    )
+    max_body_bytes: int = Field(
+        default=4 * 2**20, ge=1024, description="Largest request body, bytes."
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token that requests must carry. Empty: none."
+    )
+    tls_cert: Path | None = Field(default=None, description="PEM certificate chain; serves https.")
+    tls_key: Path | None = Field(default=None, description="PEM private key of tls_cert.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM authority that clients' certificates must come from (mTLS)."
+    )
+
+    @field_validator("cache_dir", "tls_cert", "tls_key", "tls_client_ca")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("set both LLM_TLS_CERT and LLM_TLS_KEY, or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("LLM_TLS_CLIENT_CA needs LLM_TLS_CERT and LLM_TLS_KEY")
+        return self
+
+    @property
+    def model_id(self) -> str:
+        """The model's name in the API."""
+        last = self.model.removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
+        return self.served_model_name or last
