@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from llm_backend.errors import SettingsError
 
 BUNDLED = "bundled:"
 
@@ -117,7 +119,26 @@ class LlmSettings(BaseSettings):
         return self
 
     @property
+    def model_name(self) -> str:
+        """The last part of `model`."""
+        return self.model.removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
+
+    @property
     def model_id(self) -> str:
         """The model's name in the API."""
-        last = self.model.removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
-        return self.served_model_name or last
+        return self.served_model_name or self.model_name
+
+
+def load() -> LlmSettings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable's value is not allowed; the message names the variable.
+    """
+    try:
+        return LlmSettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(("LLM", *map(str, first["loc"]))).upper() if first["loc"] else "Settings"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}: {reason[:1].lower()}{reason[1:]}.") from error
