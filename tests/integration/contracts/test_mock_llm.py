@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from contracts import headers, sse
-from contracts.mock_llm import Fault, MockLLM, MockSettings
+from contracts.mock_llm import Fault
+from tests.support.mock import serve
 from tests.support.processes import free_port, running, wait_for
 
 PROMPT = '<passage id="1" title="t">Pools carry the taint sku=gpu.</passage> Which taint?'
 CHAT = {"model": "mock", "messages": [{"role": "user", "content": PROMPT}]}
 ANSWER = "Pools carry the taint sku=gpu. [1]"
-
-
-@asynccontextmanager
-async def serve(**settings: Any) -> AsyncIterator[tuple[MockLLM, httpx.AsyncClient]]:
-    """Run a mock on a real socket and yield it with a client of it."""
-    mock = MockLLM(MockSettings(**settings))
-    config = uvicorn.Config(mock, port=free_port(), log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    await asyncio.to_thread(wait_for, lambda: server.started, 10, "the mock listens")
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{config.port}") as client:
-            yield mock, client
-    finally:
-        server.should_exit = server.force_exit = True
-        await task
 
 
 async def read(client: httpx.AsyncClient, into: list[str] | None = None) -> list[str]:
