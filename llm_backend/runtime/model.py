@@ -1,0 +1,142 @@
+"""The model: a Hugging Face decoder, sharded by DeepSpeed, that runs ragged steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from llm_backend.errors import EngineStartError, ModelInvalidError
+from llm_backend.runtime import attention
+
+Report = Callable[[str, float], None]
+"""Called with a phase in words and the percentage of the whole start."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One rank's shard of a model.
+
+    Attributes:
+        module: called with token ids [1, tokens], positions and a `RaggedBatch`.
+        vocab_size: of the logits.
+        eos_token_ids: tokens that end an answer.
+        trained_length: context length in tokens that the model was trained for.
+        weights_bytes: of this rank.
+    """
+
+    module: nn.Module
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+    trained_length: int
+    weights_bytes: int
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        batch: attention.RaggedBatch | attention.ShapeProbe,
+        sampled_rows: Tensor,
+    ) -> Tensor:
+        """Run the step's tokens and return the logits after `sampled_rows`.
+
+        Args:
+            tokens: [tokens] ids, laid end to end.
+            positions: [tokens] of each in its sequence.
+            batch: their places in the KV cache.
+            sampled_rows: [sampled] only these are projected onto the vocabulary.
+
+        Returns:
+            [sampled, vocab_size].
+        """
+        output = self.module(
+            input_ids=tokens[None],
+            position_ids=positions[None],
+            use_cache=False,
+            logits_to_keep=sampled_rows,
+            batch=batch,
+        )
+        logits: Tensor = output.logits[0]
+        return logits
+
+
+def load(directory: Path, dtype: torch.dtype, ranks: int, progress: Report) -> LoadedModel:
+    """Load a safetensors directory and shard it over `ranks` with DeepSpeed AutoTP.
+
+    Args:
+        directory: `config.json` and `*.safetensors`.
+        dtype: of the weights.
+        ranks: tensor parallel size; `torch.distributed` must span them when it is more than one.
+        progress: told what is going on.
+
+    Raises:
+        ModelInvalidError: the directory is not what transformers can load without pickle.
+        EngineStartError: the architecture cannot be sharded or run here.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    attention.register()
+    progress("loading weights", 40)
+    module = _read(directory, dtype)
+    config = module.config.get_text_config()
+    _check_heads(config, ranks)
+    progress("sharding", 70)
+    engine = deepspeed.init_inference(module, tensor_parallel={"tp_size": ranks}, dtype=dtype)
+    sharded: nn.Module = engine.module.eval().requires_grad_(False)
+    return LoadedModel(
+        module=sharded,
+        vocab_size=config.vocab_size,
+        eos_token_ids=_eos_token_ids(directory, config),
+        trained_length=config.max_position_embeddings,
+        weights_bytes=sum(p.numel() * p.element_size() for p in set(sharded.parameters())),
+    )
+
+
+def probe(model: LoadedModel, device: torch.device) -> dict[int, tuple[int, int]]:
+    """Return each layer's heads and head size on this rank, by one forward pass.
+
+    Raises:
+        EngineStartError: the model's attention is of a kind that the engine does not compute.
+    """
+    shapes = attention.ShapeProbe({})
+    zero = torch.zeros(1, dtype=torch.long, device=device)
+    with torch.inference_mode():
+        model.forward(zero, zero, shapes, zero)
+    return shapes.shapes
+
+
+def _read(directory: Path, dtype: torch.dtype) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=dtype,
+            attn_implementation=attention.NAME,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelInvalidError(f"The model in {directory} cannot be loaded: {error}") from error
+
+
+def _check_heads(config: Any, ranks: int) -> None:
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    if heads < ranks:
+        raise EngineStartError(
+            f"The model has {heads} key-value heads, fewer than {ranks} ranks: "
+            f"set LLM_TENSOR_PARALLEL to at most {heads}."
+        )
+
+
+def _eos_token_ids(directory: Path, config: Any) -> frozenset[int]:
+    """Return the end-of-sequence tokens; `generation_config.json` goes before `config.json`."""
+    ids = config.eos_token_id
+    if (directory / "generation_config.json").is_file():
+        ids = GenerationConfig.from_pretrained(directory).eos_token_id or ids
+    return frozenset([ids] if isinstance(ids, int) else ids or [])

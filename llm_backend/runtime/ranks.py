@@ -1,0 +1,145 @@
+"""The ranks in lock-step: who they are, and how rank 0's plan reaches the others.
+
+mpirun starts the ranks and MPI introduces them to each other; from then on they speak through
+`torch.distributed`: gloo for plans, DeepSpeed's backend for the model's all-reduce.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from llm_backend.engine.plan import Ints, StepPlan
+from llm_backend.runtime import extensions
+from llm_backend.runtime.runner import Runner
+
+_INLINE = 1024  # 32-bit words of a plan that travel in its first broadcast
+_FOREVER = timedelta(days=3650)  # an idle engine waits; the supervisor judges who is late
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One process of the job.
+
+    Attributes:
+        index: 0 leads.
+        size: ranks of the job.
+        local_index: among the ranks of this host.
+        local_size: ranks of this host.
+    """
+
+    index: int
+    size: int
+    local_index: int
+    local_size: int
+
+
+def introduce() -> Rank:
+    """Start MPI and tell torch and DeepSpeed, through the environment, who this process is.
+
+    `LOCAL_SIZE` decides whether DeepSpeed reduces through shared memory: it must be the number
+    of ranks on this host, as MPI sees it.
+    """
+    from mpi4py import MPI  # importing it starts MPI, which a test of this module must not
+
+    world = MPI.COMM_WORLD
+    local = world.Split_type(MPI.COMM_TYPE_SHARED)
+    rank = Rank(world.rank, world.size, local.rank, local.size)
+    address, port = world.bcast(_rendezvous(rank) if rank.index == 0 else None)
+    os.environ.update(
+        RANK=str(rank.index),
+        WORLD_SIZE=str(rank.size),
+        LOCAL_RANK=str(rank.local_index),
+        LOCAL_SIZE=str(rank.local_size),
+        MASTER_ADDR=address,
+        MASTER_PORT=str(port),
+    )
+    return rank
+
+
+def _rendezvous(rank: Rank) -> tuple[str, int]:
+    """Return this host's address and a port that is free now."""
+    one_host = rank.size == rank.local_size
+    address = "127.0.0.1" if one_host else socket.gethostbyname(socket.gethostname())
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+    return address, port
+
+
+def connect(rank: Rank, backend: str) -> None:
+    """Join the ranks' process group and give DeepSpeed its all-reduce. One rank needs neither.
+
+    Shared-memory segments lose their names as soon as every rank has mapped them: a killed rank
+    then leaves nothing behind.
+
+    Args:
+        rank: from `introduce`.
+        backend: "gloo" or "nccl".
+    """
+    if rank.size == 1:
+        return
+    extensions.prepare_shared_memory_op(one_host=rank.size == rank.local_size)
+    deepspeed.init_distributed(dist_backend=backend, timeout=_FOREVER, verbose=False)
+    dist.barrier()
+    extensions.unlink_shared_memory(rank.index)
+
+
+class LockStep:
+    """Runs each plan on all ranks at once.
+
+    Rank 0 calls `run`, which returns its logits, and at last `stop`; the others call `follow`.
+
+    Args:
+        rank: this process.
+        runner: this rank's model.
+    """
+
+    def __init__(self, rank: Rank, runner: Runner) -> None:
+        self._runner = runner
+        # Plans go through gloo on GPUs as well: they are host data, and its waiting is idle.
+        self._group = dist.new_group(backend="gloo", timeout=_FOREVER) if rank.size > 1 else None
+
+    def run(self, plan: StepPlan) -> Tensor:
+        """Have every rank compute a plan; return the logits of its sampling rows."""
+        self._send(plan.to_array())
+        return self._runner.run(plan)
+
+    def stop(self) -> None:
+        """Make the other ranks return from `follow`."""
+        self._send(np.zeros(0, dtype=np.int32))
+
+    def follow(self) -> None:
+        """Compute rank 0's plans until it stops."""
+        while len(vector := self._receive()):
+            self._runner.run(StepPlan.from_array(vector))
+
+    def _send(self, vector: Ints) -> None:
+        if self._group is None:
+            return
+        first = np.zeros(1 + _INLINE, dtype=np.int32)
+        first[0] = len(vector)
+        head, rest = vector[:_INLINE], vector[_INLINE:]
+        first[1 : 1 + len(head)] = head
+        dist.broadcast(torch.from_numpy(first), src=0, group=self._group)
+        if len(rest):
+            dist.broadcast(torch.from_numpy(rest.copy()), src=0, group=self._group)
+
+    def _receive(self) -> Ints:
+        first = torch.empty(1 + _INLINE, dtype=torch.int32)
+        dist.broadcast(first, src=0, group=self._group)
+        length = int(first[0])
+        head = first[1 : 1 + length]
+        if length > _INLINE:
+            rest = torch.empty(length - _INLINE, dtype=torch.int32)
+            dist.broadcast(rest, src=0, group=self._group)
+            head = torch.cat([head, rest])
+        return head.numpy()
