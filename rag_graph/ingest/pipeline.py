@@ -1,0 +1,215 @@
+"""One document's way in: parse, chunk, embed, store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from rag_graph.errors import DocumentTooLargeError
+from rag_graph.ingest.chunk import Chunk, split
+from rag_graph.ingest.parse import Parsed, parse
+from rag_graph.retrieval.collection import Collection
+from rag_graph.retrieval.embedder import Embedder, Vectors, open_embedder
+from rag_graph.retrieval.store import Store
+from rag_graph.settings import RagSettings
+from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
+
+PARSER_VERSION = "1"
+"""Changes whenever parsing or chunking does, so that documents are then ingested anew."""
+EMBED_BATCH = 16
+"""Chunks embedded between two reports of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one document is. Counts are chunks; parsing counts documents."""
+
+    stage: Literal["parsing", "embedding", "indexing"]
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def _silent(_: Progress) -> None:
+    return None
+
+
+class Ingestor:
+    """Writes documents into collections.
+
+    A document is stored in two commits: its chunks, then its row in `documents`, which says that
+    all is done. Killed between the two, the next run finds the row missing or old and stores the
+    same chunks over themselves.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder, settings: RagSettings) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._settings = settings
+        self._creating = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, settings: RagSettings) -> Ingestor:
+        """Load the embedder and connect to the store that `settings` name.
+
+        Raises:
+            EmbedderError: the embedding model cannot be loaded.
+            StoreError: the store cannot be reached.
+        """
+        store, embedder = await asyncio.gather(Store.open(settings), open_embedder(settings))
+        return cls(store, embedder, settings)
+
+    async def ingest(
+        self,
+        name: str,
+        content: bytes,
+        collection: str = DEFAULT_COLLECTION,
+        on_progress: OnProgress = _silent,
+    ) -> DocumentReport:
+        """Store the document `name`, in place of an earlier one of that name.
+
+        Args:
+            name: what identifies the document in the collection, such as its path; its ending
+                says how to read it.
+            content: the file's bytes.
+            collection: made if it does not exist.
+            on_progress: called as the work goes on.
+
+        Raises:
+            DocumentError: the document cannot be read; nothing was changed.
+            InvalidQueryError: `collection` cannot name a collection.
+            EmbedderError: the embedder failed, or is not the collection's.
+            StoreError: the store cannot be read or written.
+        """
+        self._check_size(name, content)
+        target = await self._collection(collection)
+        document_id = document_key(name)
+        content_hash = self._hash(content, target.info.chunk_tokens)
+        known = await target.document(document_id)
+        if known and known.content_hash == content_hash:
+            return DocumentReport(document_id, name, known.title, known.chunks, "unchanged")
+        on_progress(Progress("parsing", 0, 1))
+        parsed = await asyncio.to_thread(parse, name, content)
+        chunks = await asyncio.to_thread(
+            split, document_id, parsed, self._embedder, target.info.chunk_tokens
+        )
+        await self._store_chunks(target, document_id, name, parsed, chunks, on_progress)
+        await target.put_document(
+            _document_row(document_id, name, parsed, content_hash, len(chunks), len(content))
+        )
+        status: Literal["replaced", "created"] = "replaced" if known else "created"
+        return DocumentReport(document_id, name, parsed.title, len(chunks), status)
+
+    async def _collection(self, name: str) -> Collection:
+        async with self._creating:
+            found = await self._store.collection_or_new(
+                name, self._embedder, self._settings.chunk_tokens
+            )
+        found.check_embedder(self._embedder)
+        return found
+
+    def _check_size(self, name: str, content: bytes) -> None:
+        limit = self._settings.max_document_bytes
+        if len(content) > limit:
+            raise DocumentTooLargeError(
+                f"{name} has {len(content)} bytes; the limit is {limit}. "
+                "Split it, or raise RAG_MAX_DOCUMENT_BYTES."
+            )
+
+    def _hash(self, content: bytes, chunk_tokens: int) -> str:
+        """Return a hash of the document and of all that decides how it is stored."""
+        recipe = f"{PARSER_VERSION}/{self._embedder.name}/{chunk_tokens}/"
+        return hashlib.sha256(recipe.encode() + content).hexdigest()
+
+    async def _store_chunks(
+        self,
+        target: Collection,
+        document_id: str,
+        name: str,
+        parsed: Parsed,
+        chunks: Sequence[Chunk],
+        on_progress: OnProgress,
+    ) -> None:
+        old = await target.chunks_of(document_id)
+        vectors = await self._vectors(chunks, _known_vectors(old), on_progress)
+        on_progress(Progress("indexing", 0, len(chunks)))
+        rows = [_chunk_row(document_id, name, parsed.title, i, c) for i, c in enumerate(chunks)]
+        await target.put_chunks(rows + _vacant_rows(document_id, old, len(chunks)), vectors)
+        on_progress(Progress("indexing", len(chunks), len(chunks)))
+
+    async def _vectors(
+        self, chunks: Sequence[Chunk], known: dict[str, Vectors], on_progress: OnProgress
+    ) -> Vectors:
+        """Return the chunks' vectors, embedding only contents that the document did not have."""
+        vectors = dict(known)
+        missing = [chunk for chunk in chunks if chunk.chunk_id not in known]
+        for start in range(0, len(missing), EMBED_BATCH):
+            on_progress(Progress("embedding", len(chunks) - len(missing) + start, len(chunks)))
+            batch = missing[start : start + EMBED_BATCH]
+            made = await self._embedder.embed([chunk.content for chunk in batch])
+            vectors.update((chunk.chunk_id, made[i]) for i, chunk in enumerate(batch))
+        on_progress(Progress("embedding", len(chunks), len(chunks)))
+        return np.stack([vectors[chunk.chunk_id] for chunk in chunks]).astype(np.float32)
+
+
+def document_key(name: str) -> str:
+    """Return the id of the document called `name`."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _known_vectors(old: pa.Table) -> dict[str, Vectors]:
+    return {
+        row["chunk_id"]: np.array(row["vector"], np.float32)
+        for row in old.to_pylist()
+        if row["vector"] is not None
+    }
+
+
+def _chunk_row(
+    document_id: str, name: str, title: str, number: int, chunk: Chunk
+) -> dict[str, Any]:
+    return {
+        "slot": _slot(document_id, number),
+        "document_id": document_id,
+        "chunk_id": chunk.chunk_id,
+        "title": title,
+        "source": name,
+        "content": chunk.content,
+        "context_length": len(chunk.context),
+        "page": chunk.page,
+        "heading": chunk.heading,
+    }
+
+
+def _vacant_rows(document_id: str, old: pa.Table, used: int) -> list[dict[str, Any]]:
+    """Return vacant rows for the slots of `old` that the new chunks do not take."""
+    taken = {_slot(document_id, number) for number in range(used)}
+    slots = [slot for slot in old["slot"].to_pylist() if slot not in taken]
+    return [{"slot": slot, "document_id": document_id} for slot in slots]
+
+
+def _slot(document_id: str, number: int) -> str:
+    return f"{document_id}:{number}"
+
+
+def _document_row(
+    document_id: str, name: str, parsed: Parsed, content_hash: str, chunks: int, size: int
+) -> dict[str, Any]:
+    return {
+        "document_id": document_id,
+        "source": name,
+        "title": parsed.title,
+        "content_hash": content_hash,
+        "chunks": chunks,
+        "bytes": size,
+        "ingested_at": datetime.now(UTC),
+    }

@@ -1,0 +1,143 @@
+"""Texts to vectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import Tokenizer
+
+from rag_graph.errors import EmbedderError
+from rag_graph.retrieval import bundled
+from rag_graph.settings import RagSettings
+
+Vectors = npt.NDArray[np.float32]
+
+SPECIAL_TOKENS = 2  # [CLS] and [SEP]
+MODEL_TOKENS = 256
+"""Longest input all-MiniLM-L6-v2 was trained on (its sentence_bert_config.json)."""
+
+
+class Embedder(Protocol):
+    """What retrieval and ingestion need of an embedding model."""
+
+    @property
+    def name(self) -> str:
+        """Identity of the model: collections remember it, vectors of two names never mix."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text that is embedded whole, in `count`'s tokens."""
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of `text`."""
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors, float32 [len(texts), dimension], in the texts' order.
+
+        Raises:
+            EmbedderError: the model failed.
+        """
+
+
+class OnnxEmbedder:
+    """An ONNX model with inputs `input_ids`, `attention_mask` and output `embedding`.
+
+    Each text runs through the model alone. On one thread a batch is no faster, padding costs, and
+    int8 activations are scaled over the whole batch: alone, a text's vector does not depend on its
+    neighbours.
+    """
+
+    def __init__(self, folder: Path, name: str, threads: int = 1) -> None:
+        """Load `folder`'s model.onnx and tokenizer.json.
+
+        Args:
+            folder: directory of the two files.
+            name: the identity that collections remember.
+            threads: CPU threads that one text uses.
+
+        Raises:
+            EmbedderError: the files are missing or broken.
+        """
+        try:
+            self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._session = onnxruntime.InferenceSession(
+                folder / "model.onnx", _options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise EmbedderError(
+                f"The embedding model in {folder} cannot be loaded: {error}. "
+                "Delete that directory; it is made anew at the next start."
+            ) from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MODEL_TOKENS)
+        self._counter: Tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        self._counter.no_truncation()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Identity of the model."""
+        return self._name
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._session.get_outputs()[0].shape[-1])
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text that is embedded whole."""
+        return MODEL_TOKENS - SPECIAL_TOKENS
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of `text`, special ones not counted."""
+        return len(self._counter.encode(text, add_special_tokens=False).ids)
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors, float32 [len(texts), dimension]."""
+        return await asyncio.to_thread(self._embed_all, texts)
+
+    def _embed_all(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for i, text in enumerate(texts):
+            vectors[i] = self._embed_one(text)
+        return vectors
+
+    def _embed_one(self, text: str) -> Vectors:
+        encoded = self._tokenizer.encode(text)
+        inputs = {
+            "input_ids": np.array([encoded.ids], np.int64),
+            "attention_mask": np.array([encoded.attention_mask], np.int64),
+        }
+        vector: Vectors = self._session.run(["embedding"], inputs)[0][0]
+        return vector
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning workers would burn the cores that neighbours need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+async def open_embedder(settings: RagSettings) -> Embedder:
+    """Return the bundled model, converted first if the cache lacks it.
+
+    Raises:
+        EmbedderError: it cannot be had; the message says what to do.
+    """
+    folder = await asyncio.to_thread(bundled.prepare, settings.cache_dir)
+    name = f"{bundled.NAME}/{bundled.RECIPE}"
+    return await asyncio.to_thread(OnnxEmbedder, folder, name, settings.embedder_threads)

@@ -1,0 +1,119 @@
+"""The tables of the store: their columns, and how they are named.
+
+One `collections` table says which version of each collection is live; a version has its own
+`documents` and `chunks` tables, so that a change of embedder builds a new version beside it.
+
+A chunk's key is its **slot**, "document id:ordinal". Replacing a document is one upsert of its
+slots, which is one commit of the table: readers see the old document or the new one. Slots that
+the new document no longer needs become **vacant** in that same commit: a vacant row has no vector
+and no content, so neither dense nor BM25 search can return it, and maintenance deletes it later.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+
+from rag_graph.errors import InvalidQueryError
+
+COLLECTIONS_TABLE = "collections"
+COLLECTIONS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("embedder", pa.string(), nullable=False),
+        pa.field("dimension", pa.int32(), nullable=False),
+        pa.field("chunk_tokens", pa.int32(), nullable=False),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("chunks", pa.int32(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("ingested_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+
+SEARCH_COLUMNS = [
+    "slot",
+    "chunk_id",
+    "document_id",
+    "title",
+    "source",
+    "content",
+    "context_length",
+    "page",
+    "heading",
+]
+FILTERS = frozenset({"document_id", "title", "source"})
+"""Columns that a search may be narrowed by."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def chunks(dimension: int) -> pa.Schema:
+    """Return the columns of a `chunks` table whose vectors have `dimension` elements."""
+    return pa.schema(
+        [
+            pa.field("slot", pa.string(), nullable=False),
+            pa.field("document_id", pa.string(), nullable=False),
+            pa.field("chunk_id", pa.string()),
+            pa.field("title", pa.string()),
+            pa.field("source", pa.string()),
+            # The context (title and headings) and then the chunk's own text: what is embedded
+            # and indexed. `context_length` characters in, the text begins.
+            pa.field("content", pa.string()),
+            pa.field("context_length", pa.int32()),
+            pa.field("page", pa.int32()),
+            pa.field("heading", pa.string()),
+            pa.field("vector", pa.list_(pa.float32(), dimension)),
+        ]
+    )
+
+
+def check_name(collection: str) -> str:
+    """Return `collection` if it can name a collection.
+
+    Raises:
+        InvalidQueryError: it cannot.
+    """
+    if not _NAME.fullmatch(collection):
+        raise InvalidQueryError(
+            f"{collection!r} cannot name a collection: use 1 to 63 lower-case letters, digits, "
+            "'-' and '_', beginning with a letter or digit.",
+            None,
+            "collection",
+        )
+    return collection
+
+
+def table_name(collection: str, kind: str, version: int) -> str:
+    """Return the name of a version's table; names of collections hold no dot, so it is unique."""
+    return f"{collection}.{kind}.{version}"
+
+
+def quote(value: str) -> str:
+    """Return `value` as an SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def where(filters: dict[str, str]) -> str | None:
+    """Return the SQL condition that `filters` mean, or None for no condition.
+
+    Raises:
+        InvalidQueryError: a filter names a column that cannot be filtered by.
+    """
+    for name in filters:
+        if name not in FILTERS:
+            raise InvalidQueryError(
+                f"{name!r} cannot be filtered by; use {', '.join(sorted(FILTERS))}.",
+                None,
+                f"filters.{name}",
+            )
+    return " AND ".join(f"{name} = {quote(value)}" for name, value in filters.items()) or None
