@@ -1,0 +1,109 @@
+"""fp32 greedy output equals Hugging Face `generate` token for token, whatever the engine does."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_backend.models.store import resolve
+from llm_backend.runtime.ipc import SamplingParams, Submit
+from llm_backend.settings import LlmSettings
+from tests.support.engine import running_engine
+
+NUM_PROMPTS = 50
+NUM_TOKENS = 8
+
+_GENERATE = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM
+torch.set_num_threads(1)
+directory, prompts, new = sys.argv[1], json.load(sys.stdin), int(sys.argv[2])
+model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+answers = []
+for prompt in prompts:
+    ids = torch.tensor([prompt])
+    out = model.generate(ids, attention_mask=ids.new_ones(ids.shape), max_new_tokens=new,
+                         do_sample=False)
+    answers.append(out[0, len(prompt):].tolist())
+json.dump(answers, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def model_dir() -> Path:
+    return resolve(LlmSettings())
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    """Token ids of 50 prompts, 3 to 120 tokens, many with a common head."""
+    dice = random.Random(7)
+    words = [dice.randrange(1000, 40000) for _ in range(400)]
+    heads = [words[:48], words[48:80], []]
+    return [
+        dice.choice(heads) + dice.choices(words, k=dice.randrange(3, 72))
+        for _ in range(NUM_PROMPTS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(model_dir: Path, prompts: list[list[int]]) -> dict[str, list[int]]:
+    """What Hugging Face generates, computed in a process of its own to keep this one small."""
+    done = subprocess.run(
+        [sys.executable, "-c", _GENERATE, str(model_dir), str(NUM_TOKENS)],
+        input=json.dumps(prompts).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return {str(i): answer for i, answer in enumerate(json.loads(done.stdout))}
+
+
+def requests(prompts: list[list[int]]) -> list[Submit]:
+    return [
+        Submit(str(i), prompt, SamplingParams(), NUM_TOKENS) for i, prompt in enumerate(prompts)
+    ]
+
+
+def test_one_rank_alone_and_in_random_batches(
+    model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
+) -> None:
+    with running_engine(model_dir, LLM_DTYPE="float32", LLM_MAX_BATCHED_TOKENS="96") as engine:
+        assert engine.generate(requests(prompts), shuffled=1) == expected
+        assert max(engine.cached.values()) >= 32  # the prefix cache was used
+        for each in requests(prompts):  # one at a time, everything in the cache now
+            assert engine.generate([each]) == {each.request_id: expected[each.request_id]}
+
+
+def test_one_rank_without_prefix_cache_and_with_preemptions(
+    model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
+) -> None:
+    settings = {
+        "LLM_DTYPE": "float32",
+        "LLM_PREFIX_CACHE": "false",
+        "LLM_KV_CACHE_MIB": "20",
+        "LLM_BLOCK_SIZE": "4",
+        "LLM_MAX_MODEL_LEN": "256",
+    }
+    with running_engine(model_dir, **settings) as engine:
+        assert engine.generate(requests(prompts), shuffled=2) == expected
+        assert engine.stats.preemptions > 0
+        assert engine.stats.free_blocks == engine.stats.total_blocks
+        assert set(engine.cached.values()) == {0}
+
+
+def test_two_ranks_in_random_batches(
+    model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
+) -> None:
+    with running_engine(model_dir, ranks=2, LLM_DTYPE="float32") as engine:
+        assert engine.generate(requests(prompts), shuffled=3) == expected
+        again = [
+            Submit(f"again-{r.request_id}", r.prompt_ids, r.sampling, r.max_tokens)
+            for r in requests(prompts)
+        ]
+        answers = engine.generate(again, shuffled=4)
+        assert {f"again-{name}": tokens for name, tokens in expected.items()} == answers

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from llm_backend.engine.sampler import TokenSampler
+from llm_backend.engine.sequence import Sequence
+from llm_backend.runtime.ipc import SamplingParams
+
+EOS = frozenset([0])
+LOGITS = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
+
+
+def sequence(
+    prompt: list[int] | None = None, answer: tuple[int, ...] = (), **sampling: object
+) -> Sequence:
+    made = Sequence("r", prompt or [1], SamplingParams(**sampling), max_length=100)  # type: ignore[arg-type]
+    made.tokens += answer
+    return made
+
+
+def choose(made: Sequence, logits: Tensor = LOGITS, secret: bytes = b"s") -> int:
+    [(token, _)] = TokenSampler(EOS, secret).sample(logits[None], [made])
+    return token
+
+
+def draws(count: int = 600, logits: Tensor = LOGITS, **sampling: object) -> Counter[int]:
+    """Draw with many seeds; return how often each token came."""
+    sampling = {"temperature": 1.0, **sampling}
+    return Counter(choose(sequence(seed=i, **sampling), logits) for i in range(count))
+
+
+def test_temperature_zero_takes_the_most_likely() -> None:
+    assert choose(sequence()) == 4
+
+
+def test_draws_follow_the_distribution() -> None:
+    seen = draws(4000)
+    want = LOGITS.softmax(0).tolist()
+
+    for token, probability in enumerate(want):
+        sigma = math.sqrt(probability * (1 - probability) / 4000)
+        assert abs(seen[token] / 4000 - probability) < 5 * sigma
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    assert draws(temperature=0.1)[4] > draws()[4] > draws(temperature=2.0)[4]
+
+
+def test_a_tiny_temperature_is_greedy_and_does_not_overflow() -> None:
+    assert draws(50, temperature=1e-30) == {4: 50}
+
+
+def test_top_k_keeps_the_k_most_likely() -> None:
+    assert set(draws(top_k=2)) == {3, 4}
+    assert set(draws(50, top_k=1)) == {4}
+    assert len(draws(top_k=100)) == 5
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
+    # Probabilities, descending: 0.636, 0.234, 0.086, 0.032, 0.012.
+    assert set(draws(50, top_p=0.6)) == {4}
+    assert set(draws(top_p=0.7)) == {3, 4}
+    assert set(draws(top_p=0.9)) == {2, 3, 4}
+
+
+def test_top_p_of_a_flat_distribution_over_a_large_vocabulary_is_exact() -> None:
+    logits = torch.zeros(4096)
+    logits[:1024] = 0.5
+    mass = logits.softmax(0)[:1024].sum().item()
+
+    assert max(draws(300, logits, top_p=mass * 0.99)) < 1024
+
+
+def test_min_p_cuts_relative_to_the_most_likely() -> None:
+    assert set(draws(min_p=0.3)) == {3, 4}
+
+
+def test_filters_combine() -> None:
+    assert set(draws(top_k=3, top_p=0.7)) == {3, 4}
+    assert set(draws(top_k=4, min_p=0.3)) == {3, 4}
+
+
+def test_repetition_penalty_counts_prompt_and_answer() -> None:
+    assert choose(sequence([4], (3,), repetition_penalty=3.0)) == 2
+    negative = -LOGITS.flip(0) - 1
+    assert choose(sequence([4], repetition_penalty=10.0), negative) == 3
+
+
+def test_presence_and_frequency_penalties_count_the_answer_only() -> None:
+    assert choose(sequence([4, 4, 4], presence_penalty=1.5)) == 4
+    assert choose(sequence([1], (4,), presence_penalty=1.5)) == 3
+    assert choose(sequence([1], (4, 3, 3), frequency_penalty=1.2)) == 4
+    assert choose(sequence([1], (4, 4, 3), frequency_penalty=1.2)) == 2
+
+
+def test_logit_bias_is_added() -> None:
+    assert choose(sequence(logit_bias=((0, 5.0),))) == 0
+    assert choose(sequence(logit_bias=((4, -100.0),))) == 3
+
+
+def test_no_stop_token_before_the_minimum() -> None:
+    logits = LOGITS.flip(0)  # the end of sequence is the most likely
+
+    assert choose(sequence(min_tokens=1), logits) == 1
+    assert choose(sequence(min_tokens=1, stop_token_ids=(1,)), logits) == 2
+    assert choose(sequence(answer=(3,), min_tokens=1), logits) == 0
+
+
+def test_a_seed_fixes_the_draw_whatever_the_batch() -> None:
+    sampler = TokenSampler(EOS, b"s")
+    many = [sequence(temperature=1.0, seed=i) for i in range(30)]
+    together = [token for token, _ in sampler.sample(LOGITS.repeat(30, 1), many)]
+
+    assert together == [choose(each, secret=b"other") for each in many]
+
+
+def test_without_a_seed_the_draw_is_secret() -> None:
+    flat = torch.zeros(1000)
+    made = sequence(temperature=1.0)
+
+    assert len({choose(made, flat, secret=bytes([i])) for i in range(20)}) > 10
+
+
+def test_the_draw_changes_with_the_position() -> None:
+    flat = torch.zeros(1000)
+
+    assert (
+        len({choose(sequence(answer=(1,) * i, temperature=1.0, seed=1), flat) for i in range(20)})
+        > 10
+    )
+
+
+def test_logprobs_are_the_models_own() -> None:
+    made = sequence(logprobs=2, logit_bias=((0, 100.0),))
+
+    [(token, logprob)] = TokenSampler(EOS, b"s").sample(LOGITS[None], [made])
+
+    want = LOGITS.log_softmax(0).tolist()
+    assert token == 0
+    assert logprob is not None
+    assert logprob.logprob == pytest.approx(want[0])
+    assert logprob.top == [(4, pytest.approx(want[4])), (3, pytest.approx(want[3]))]
+
+
+def test_logprobs_without_alternatives() -> None:
+    [(_, logprob)] = TokenSampler(EOS, b"s").sample(LOGITS[None], [sequence(logprobs=0)])
+
+    assert logprob is not None
+    assert logprob.top == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32), min_size=5, max_size=40),
+    temperature=st.floats(0.01, 2),
+    top_k=st.integers(0, 50),
+    top_p=st.floats(0.01, 1),
+    min_p=st.floats(0, 1),
+    seed=st.integers(-(2**63), 2**63 - 1),
+)
+def test_any_parameters_give_a_token_that_the_model_allows(
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float, seed: int
+) -> None:
+    made = sequence(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
+    row = torch.tensor(logits)
+    row[0] = -torch.inf
+
+    token = choose(made, row)
+
+    assert 0 < token < len(logits)
+
+
+def test_the_logits_are_left_as_they_were() -> None:
+    logits = LOGITS[None].clone()
+    TokenSampler(EOS, b"s").sample(logits, [sequence(logit_bias=((1, 9.0),), temperature=1.0)])
+
+    assert torch.equal(logits[0], LOGITS)
