@@ -2,7 +2,7 @@
 
 Ray pods are kept off GPU pools by two independent layers, the pools' taint and the pods' required
 affinity; each must hold alone, so that losing either one by mistake is still safe. LLM ranks are
-kept on GPU pools by their affinity and by the GPUs that they claim.
+kept on GPU pools by their required affinity, and must claim the GPUs that they use.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ def prove(pods: Sequence[Pod], pools: Sequence[NodePool]) -> Proof:
 
 
 def _bypasses(pods: Sequence[Pod]) -> Iterator[str]:
-    """What no filter sees: a fixed node, or a GPU that a Ray group claims to have."""
+    """What no filter sees: a fixed node, and GPUs claimed on the wrong side."""
     for pod in pods:
         if pod.node_name:
             yield f"{pod.owner} sets nodeName, which bypasses the scheduler. Remove it."
         if pod.side != "llm" and (pod.advertised_gpus or GPU in pod.requests):
             yield f"{pod.owner} claims a GPU. Ray's side must request none, with num-gpus: 0."
+        if pod.side == "llm" and not pod.requests.get(GPU):
+            yield f"{pod.owner} claims no GPU. Set the limit {GPU}."
 
 
 def _untainted(pools: Sequence[NodePool]) -> Iterator[str]:
@@ -95,13 +97,10 @@ def _missing_layers(verdict: Verdict) -> Iterator[str]:
 
 
 def _llm_strays(verdict: Verdict) -> Iterator[str]:
-    """LLM ranks stay on GPU pools by affinity and by the GPUs that they claim."""
+    """LLM ranks stay on GPU pools by affinity, whatever else would keep them from the others."""
     pod, pool = verdict.pod, verdict.pool
-    if pod.side != "llm" or pool.role == "gpu":
-        return
-    for layer in (Layer.AFFINITY, Layer.RESOURCES):
-        if layer not in verdict.blocked_by:
-            yield f"{pod.owner}: nothing of its {layer.value} keeps it out of {pool.name} pool."
+    if pod.side == "llm" and pool.role != "gpu" and Layer.AFFINITY not in verdict.blocked_by:
+        yield f"{pod.owner}: no affinity keeps it out of {pool.name} pool. Require the GPU pool."
 
 
 def _reach(pod: Pod, verdicts: Sequence[Verdict]) -> Iterator[str]:

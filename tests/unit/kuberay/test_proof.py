@@ -142,8 +142,9 @@ def test_an_llm_rank_that_wants_more_gpus_than_a_node_has_can_land_nowhere() -> 
 
 
 def test_an_llm_rank_without_affinity_or_gpu_strays() -> None:
-    assert "its affinity keeps it out of cpu" in findings([RAY, replace(LLM, required_terms=None)])
-    assert "its resources keeps it out of cpu" in findings([RAY, replace(LLM, requests={})])
+    assert "no affinity keeps it out of cpu" in findings([RAY, replace(LLM, required_terms=None)])
+    large = {"cpu": Decimal(99)}  # too large for the CPU pool, and still no promise
+    assert "MPIJob/x worker claims no GPU" in findings([RAY, replace(LLM, requests=large)])
 
 
 def test_preferring_spot_without_tolerating_it_is_caught() -> None:

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from tests.support import chart
+
+
+def test_workers_go_one_at_a_time() -> None:
+    manifests = chart.rendered("prod")
+    spec = chart.one(manifests, "PodDisruptionBudget", "isthmus-worker")["spec"]
+    assert spec["maxUnavailable"] == 1
+    cluster = chart.one(manifests, "RayService")["spec"]["rayClusterConfig"]
+    labels = cluster["workerGroupSpecs"][0]["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_budgets_can_be_left_out() -> None:
+    assert chart.objects(chart.rendered("dev"), "PodDisruptionBudget") == {}

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from ray.autoscaler._private.kuberay import autoscaling_config
+from ray.serve.schema import ServeDeploySchema
+
+from tests.support import chart
+from tests.support.strict import unknown_keys
+
+Spec = dict[str, Any]
+
+
+def cluster(case: str) -> Spec:
+    spec: Spec = chart.one(chart.rendered(case), "RayService")["spec"]["rayClusterConfig"]
+    return spec
+
+
+def pods(case: str) -> list[Spec]:
+    spec = cluster(case)
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [g["template"]["spec"] for g in groups]
+
+
+def test_ray_itself_sees_no_gpu_anywhere() -> None:
+    """Ray's own reading of the resource, the one that its autoscaler acts on."""
+    for case in chart.MATRIX:
+        raycluster = {
+            "apiVersion": "ray.io/v1",
+            "kind": "RayCluster",
+            "metadata": {"name": "x", "namespace": "rag"},
+            "spec": cluster(case),
+        }
+        config = autoscaling_config._derive_autoscaling_config_from_ray_cr(raycluster)
+        groups = config["available_node_types"]
+        assert groups["headgroup"]["resources"]["CPU"] == 0
+        assert not any(g["resources"].get("GPU") for g in groups.values())
+
+
+def test_groups_scale_between_their_bounds() -> None:
+    (group,) = cluster("prod")["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 20)
+    assert cluster("prod")["enableInTreeAutoscaling"] is True
+    assert cluster("prod")["autoscalerOptions"]["version"] == "v2"
+
+
+def test_serve_reads_its_config_and_every_key_is_known() -> None:
+    for case in chart.MATRIX:
+        spec = chart.one(chart.rendered(case), "RayService")["spec"]
+        config = yaml.safe_load(spec["serveConfigV2"])
+        parsed = ServeDeploySchema.model_validate(config)
+        assert unknown_keys(config, ServeDeploySchema) == []
+        assert [d.name for d in parsed.applications[0].deployments] == ["Gateway", "Retriever"]
+
+
+def test_an_unknown_serve_key_is_caught() -> None:
+    config = {"applications": [{"deployments": [{"autoscaling_confg": {}}]}], "proxy": 1}
+    assert unknown_keys(config, ServeDeploySchema) == [
+        "proxy",
+        "applications.deployments.autoscaling_confg",
+    ]
+    nested = {"applications": [{"deployments": [{"autoscaling_config": {"min_replica": 1}}]}]}
+    assert unknown_keys(nested, ServeDeploySchema) == [
+        "applications.deployments.autoscaling_config.min_replica"
+    ]
+
+
+def test_the_control_plane_survives_in_redis() -> None:
+    options = cluster("prod")["gcsFaultToleranceOptions"]
+    assert options["redisAddress"] == "redis-master.redis.svc:6379"
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "isthmus-redis"
+    assert "gcsFaultToleranceOptions" not in cluster("default")
+
+
+def test_upgrades_cost_no_request() -> None:
+    spec = chart.one(chart.rendered("prod"), "RayService")["spec"]
+    assert spec["upgradeStrategy"] == {"type": "NewCluster"}
+    gradual = chart.one(chart.rendered("gateway-api"), "RayService")["spec"]["upgradeStrategy"]
+    assert gradual["clusterUpgradeOptions"]["gatewayClassName"] == "istio"
+
+
+def test_a_pod_that_goes_lets_streams_finish() -> None:
+    for pod in pods("prod"):
+        (container,) = pod["containers"]
+        command = container["lifecycle"]["preStop"]["exec"]["command"][-1]
+        slept = int(command.split(";")[0].split()[1])
+        assert slept >= 120
+        assert pod["terminationGracePeriodSeconds"] > slept
+
+
+def test_only_the_heads_autoscaler_gets_a_token() -> None:
+    head, worker = pods("prod")
+    assert head["automountServiceAccountToken"] is True
+    assert worker["automountServiceAccountToken"] is False
+
+
+def test_token_auth_is_on_unless_turned_off() -> None:
+    assert cluster("prod")["authOptions"] == {"mode": "token"}
+    assert cluster("gateway-api")["authOptions"]["secretName"] == "ray-token"
+    assert "authOptions" not in cluster("open")
+
+
+def test_every_ray_pod_is_held_to_the_cpu_pool() -> None:
+    for pod in pods("prod"):
+        required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert required["nodeSelectorTerms"] == [
+            {"matchExpressions": [{"key": "isthmus.dev/pool", "operator": "In", "values": ["cpu"]}]}
+        ]
+        assert "tolerations" not in pod
+
+
+def test_secrets_reach_the_environment() -> None:
+    for pod in pods("gateway-api"):
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "api-keys"}}]
+        key = chart.env_of(pod["containers"][0])["RAG_LLM_API_KEY"]["secretKeyRef"]
+        assert key == {"name": "isthmus-llm-key", "key": "api-key"}
