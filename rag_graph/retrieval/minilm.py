@@ -166,7 +166,7 @@ def _model(graph: _Builder) -> onnx.ModelProto:
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, CONTRIB_OPSET)]
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION)
     # The quantiser advises a pre-processing pass, which would only fuse what is fused already.
-    helper.set_model_props(model, {"onnx.quant.pre_process": "built fused"})
+    helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     return model
 
 

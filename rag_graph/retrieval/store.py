@@ -24,6 +24,7 @@ class Store:
 
     def __init__(self, connection: lancedb.AsyncConnection) -> None:
         self._connection = connection
+        self._collections: lancedb.AsyncTable | None = None
         self._open: dict[tuple[str, int], Collection] = {}
 
     @classmethod
@@ -79,15 +80,22 @@ class Store:
 
     async def _info(self, name: str) -> CollectionInfo | None:
         with store_errors("list the collections"):
-            if schema.COLLECTIONS_TABLE not in await self._table_names():
+            if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
+                self._collections = await self._connection.open_table(schema.COLLECTIONS_TABLE)
+            if self._collections is None:
                 return None
-            table = await self._connection.open_table(schema.COLLECTIONS_TABLE)
-            rows = await table.query().where(f"name = {schema.quote(name)}").to_arrow()
-        found = rows.to_pylist()
+            query = self._collections.query().where(f"name = {schema.quote(name)}")
+            found = (await query.to_arrow()).to_pylist()
         return CollectionInfo(**found[0]) if found else None
 
-    async def _table_names(self) -> list[str]:
-        return list(await self._connection.table_names(limit=100_000))
+    async def _tables(self) -> set[str]:
+        names: set[str] = set()
+        page = await self._connection.list_tables()
+        names.update(page.tables)
+        while page.page_token:
+            page = await self._connection.list_tables(page_token=page.page_token)
+            names.update(page.tables)
+        return names
 
     async def _handle(self, info: CollectionInfo) -> Collection:
         """Return the open handles of a version; opening costs more than a search."""

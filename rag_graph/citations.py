@@ -1,0 +1,152 @@
+"""From an answer back to the passages that bear it out.
+
+The model's markers count first. A small model may set none: then each statement is matched to the
+passage sentence that holds most of its words, and the citation says that it was matched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rag_graph.prompts import sentences
+from rag_graph.state import Citation, Passage
+
+MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_OPENING = re.compile(r"\[[\d\s,]*$")
+_LONGEST_MARKER = 32
+_WORD = re.compile(r"\w+(?:[-.:=/_]\w+)*")
+
+SUPPORT = 0.6
+"""Share of a statement's words that a sentence must hold to be cited for it."""
+MIN_WORDS = 2
+"""Fewer words than this say too little to be matched."""
+
+_LITTLE_WORDS = """
+a an and are as at be by can for from has have how i if in is it its not of on
+or that the their there this these they to was were what when where which who will with you
+"""
+STOP_WORDS = frozenset(_LITTLE_WORDS.split())
+"""English words that say nothing about the subject."""
+
+
+class MarkerFilter:
+    """Passes a stream of text on without the markers that point to no passage.
+
+    Text is held back only while it may be the beginning of a marker.
+    """
+
+    def __init__(self, passages: int) -> None:
+        self._passages = passages
+        self._held = ""
+        self.removed = 0
+        """Numbers removed so far."""
+
+    def feed(self, text: str) -> str:
+        """Return what of the stream so far can be passed on."""
+        if not self._held and "[" not in text:
+            return text
+        text = self._held + text
+        opening = _OPENING.search(text)
+        cut = opening.start() if opening and len(text) - opening.start() < _LONGEST_MARKER else None
+        self._held = text[cut:] if cut is not None else ""
+        return MARKER.sub(self._keep, text[:cut])
+
+    def flush(self) -> str:
+        """Return what was held back, at the stream's end."""
+        held, self._held = self._held, ""
+        return held
+
+    def _keep(self, marker: re.Match[str]) -> str:
+        numbers = [int(number) for number in marker[1].split(",")]
+        good = [number for number in numbers if 1 <= number <= self._passages]
+        self.removed += len(numbers) - len(good)
+        if good == numbers:
+            return marker[0]
+        return "".join(f"[{number}]" for number in good)
+
+
+@dataclass(frozen=True, slots=True)
+class _Support:
+    """How well a sentence of a passage bears a statement out, 0 to 1."""
+
+    number: int
+    quote: str
+    share: float
+
+
+def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
+    """Return the citations of `answer`, one a passage, in the passages' order.
+
+    Args:
+        answer: its markers point to passages only, as `MarkerFilter` leaves them.
+        passages: as they were sent: marker [n] is the n-th.
+    """
+    origin: Literal["model", "matched"] = "model"
+    supports = list(_marked(answer, passages))
+    if not supports:
+        origin = "matched"
+        supports = list(_matched(answer, passages))
+    best: dict[int, _Support] = {}
+    for support in supports:
+        if support.number not in best or support.share > best[support.number].share:
+            best[support.number] = support
+    return tuple(_citation(best[n], passages[n - 1], origin) for n in sorted(best))
+
+
+def _marked(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
+    """Yield a support for every marker: the statement is what stands before it."""
+    begin = 0
+    statement = ""
+    for marker in MARKER.finditer(answer):
+        # Of [1][2], both mark the same statement.
+        before = sentences(answer[begin : marker.start()])
+        statement = before[-1] if before else statement
+        begin = marker.end()
+        for number in marker[1].split(","):
+            yield _best(statement, int(number), passages[int(number) - 1])
+
+
+def _matched(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
+    """Yield the best support of every statement that has a good one."""
+    for statement in sentences(answer):
+        if len(_words(statement)) < MIN_WORDS or not passages:
+            continue
+        support = max(
+            (_best(statement, n, p) for n, p in enumerate(passages, start=1)),
+            key=lambda s: (s.share, passages[s.number - 1].score),
+        )
+        if support.share >= SUPPORT:
+            yield support
+
+
+def _best(statement: str, number: int, passage: Passage) -> _Support:
+    wanted = _words(statement)
+    candidates = sentences(passage.text) or [passage.text]
+    quote = max(candidates, key=lambda sentence: _share(wanted, sentence))
+    return _Support(number, quote, _share(wanted, quote))
+
+
+def _share(wanted: frozenset[str], sentence: str) -> float:
+    return len(wanted & _words(sentence)) / len(wanted) if wanted else 0.0
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text.lower())) - STOP_WORDS
+
+
+def _citation(support: _Support, passage: Passage, origin: Literal["model", "matched"]) -> Citation:
+    return Citation(
+        number=support.number,
+        chunk_id=passage.chunk_id,
+        document_id=passage.document_id,
+        title=passage.title,
+        source=passage.source,
+        page=passage.page,
+        heading=passage.heading,
+        quote=support.quote,
+        score=round(support.share, 3),
+        origin=origin,
+    )

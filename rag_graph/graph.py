@@ -1,0 +1,56 @@
+"""The LangGraph graph: wiring only. What happens in a node is in `nodes`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from rag_graph import nodes
+from rag_graph.llm.client import LLMClient
+from rag_graph.nodes import Input, SearchFn, Services, State
+from rag_graph.settings import RagSettings
+from rag_graph.state import Event, Question
+
+Compiled = CompiledStateGraph[State, Services, Input, State]
+
+
+def build() -> Compiled:
+    """Return the graph: retrieve → generate or abstain → cite."""
+    graph = StateGraph(State, context_schema=Services, input_schema=Input)
+    graph.add_node("retrieve", nodes.retrieve)
+    graph.add_node("generate", nodes.generate)
+    graph.add_node("abstain", nodes.abstain)
+    graph.add_node("cite", nodes.finish)
+    graph.add_edge(START, "retrieve")
+    graph.add_conditional_edges("retrieve", nodes.grade)
+    graph.add_edge("generate", "cite")
+    graph.add_edge("abstain", "cite")
+    graph.add_edge("cite", END)
+    return graph.compile()
+
+
+class RagGraph:
+    """Answers questions. One instance serves any number of them at once."""
+
+    def __init__(self, search: SearchFn, llm: LLMClient, settings: RagSettings) -> None:
+        self._services = Services(search, llm, settings)
+        self._graph = build()
+
+    async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
+        """Yield one `Retrieved`, any number of `Token`, and one `Answered`.
+
+        Closing the generator cancels what is going on, the LLM service's work included.
+
+        Raises:
+            RagError: retrieval or generation failed, at any point of the stream.
+        """
+        events = self._graph.astream(
+            {"question": question}, context=self._services, stream_mode="custom"
+        )
+        async with aclosing(cast("AsyncGenerator[Event, None]", events)) as stream:
+            async for event in stream:
+                yield event
