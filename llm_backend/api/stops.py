@@ -1,0 +1,43 @@
+"""Stop strings over a stream of text: found across token boundaries, never sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StopStrings:
+    """Holds back text that may be the beginning of a stop string.
+
+    Args:
+        stops: not empty strings; with none, all text passes through.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.found = False
+        """Whether a stop string has come; the text before it has been given out."""
+
+    def push(self, text: str) -> str:
+        """Return what can be sent now that `text` has come."""
+        if not self._stops:
+            return text
+        text = self._held + text
+        at = min((i for stop in self._stops if (i := text.find(stop)) >= 0), default=-1)
+        if at >= 0:
+            self.found, self._held = True, ""
+            return text[:at]
+        keep = max(_overlap(text, stop) for stop in self._stops)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """Return what was held back, at the end of a text in which no stop string came."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return the length of the longest end of `text` that begins `stop` without completing it."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)

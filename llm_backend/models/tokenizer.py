@@ -1,0 +1,140 @@
+"""The tokenizer that belongs to a model: text to ids, a conversation to a prompt, ids to text.
+
+Built on `tokenizers` and the model's own chat template; importing it loads neither torch nor
+transformers (0.05 s instead of 3 s, and 300 MB less).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from tokenizers import Tokenizer as FastTokenizer
+
+from llm_backend.errors import InvalidRequestError, ModelInvalidError
+from llm_backend.models import chat_template
+from llm_backend.models.detokenizer import Detokenizer
+
+
+class Tokenizer:
+    """One model's tokenizer, shared by all requests.
+
+    Args:
+        directory: holds `tokenizer.json`, and optionally `tokenizer_config.json` and
+            `chat_template.jinja`.
+
+    Raises:
+        ModelInvalidError: a file cannot be read as what it should be.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        file = directory / "tokenizer.json"
+        try:
+            self._fast = FastTokenizer.from_file(str(file))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ModelInvalidError(f"{file} is not a tokenizer ({error}).") from error
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        config = _config(directory / "tokenizer_config.json")
+        self._specials = _special_texts(config)
+        self._template = _template(directory, config)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model says how a conversation is laid out."""
+        return self._template is not None
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, added tokens included."""
+        return int(self._fast.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Return the ids of `text`.
+
+        Args:
+            special_tokens: add what the model expects around a text, such as a first `<s>`;
+                a rendered chat template has them already.
+        """
+        return list(self._fast.encode(text, add_special_tokens=special_tokens).ids)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the prompt that asks the model for the conversation's next turn.
+
+        Raises:
+            InvalidRequestError: the model has no chat template, or its template refuses these
+                messages.
+        """
+        return self.encode(self.render_chat(messages), special_tokens=False)
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return the conversation in the model's layout, up to where its answer begins.
+
+        Raises:
+            InvalidRequestError: as for `encode_chat`.
+        """
+        if self._template is None:
+            raise InvalidRequestError(
+                "This model has no chat template; use /v1/completions.", "messages"
+            )
+        try:
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=True, **self._specials
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise InvalidRequestError(
+                f"The model's chat template refuses these messages: {error}", "messages"
+            ) from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, special tokens left out."""
+        return self._fast.decode(list(ids), skip_special_tokens=True)
+
+    def token(self, token_id: int) -> str:
+        """Return one token's text, special tokens included; broken characters as U+FFFD."""
+        return self._fast.decode([token_id], skip_special_tokens=False)
+
+    def detokenizer(self) -> Detokenizer:
+        """Return a fresh incremental decoder for one answer."""
+        return Detokenizer(self.decode)
+
+
+def _config(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ModelInvalidError(f"{file} is not valid JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise ModelInvalidError(f"{file} holds no JSON object.")
+    return config
+
+
+def _special_texts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return `bos_token` and its like, which templates use; each is a text or {"content": text}."""
+    found = {}
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = config.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            found[name] = text
+    return found
+
+
+def _template(directory: Path, config: Mapping[str, Any]) -> Template | None:
+    """Return the chat template: a file of its own, else `chat_template` of the configuration."""
+    file = directory / "chat_template.jinja"
+    source = file.read_text() if file.is_file() else config.get("chat_template")
+    if isinstance(source, list):  # several, by name
+        named = {each["name"]: each["template"] for each in source}
+        source = named.get("default")
+    if source is None:
+        return None
+    try:
+        return chat_template.compile_template(source)
+    except TemplateError as error:
+        raise ModelInvalidError(f"The chat template in {directory} is wrong: {error}.") from error
