@@ -24,10 +24,12 @@ class _Frames:
         self._head = json.dumps(head)[:-1].encode() + b', "choices": ['
         self._index = b'{"index": %d, ' % index
 
-    def _choice(self, body: bytes, finish_reason: FinishReason | None) -> bytes:
+    def _choice(
+        self, body: bytes, finish_reason: FinishReason | None, tail: bytes = b"]}"
+    ) -> bytes:
         reason = b'"%s"' % finish_reason.encode() if finish_reason else b"null"
         choice = self._index + body + b', "finish_reason": ' + reason + b"}"
-        return sse.encode(self._head + choice + b"]}")
+        return sse.encode(self._head + choice + tail)
 
     def usage(self, usage: Usage, **extra: Any) -> bytes:
         """Return the frame without choices that carries the token counts, and any `extra` keys."""
@@ -48,9 +50,10 @@ class ChatFrames(_Frames):
         """Return the frame that adds `text` to the answer."""
         return self._choice(b'"delta": {"content": ' + json.dumps(text).encode() + b"}", None)
 
-    def finish(self, reason: FinishReason) -> bytes:
-        """Return the frame that says why the answer ended."""
-        return self._choice(b'"delta": {}', reason)
+    def finish(self, reason: FinishReason, **extra: Any) -> bytes:
+        """Return the frame that says why the answer ended, and carries any `extra` keys."""
+        tail = b"], " + json.dumps(extra).encode()[1:] if extra else b"]}"
+        return self._choice(b'"delta": {}', reason, tail)
 
 
 class CompletionFrames(_Frames):

@@ -1,0 +1,34 @@
+"""The HTTP surface of the gateway, as a plain FastAPI application over `Services`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from serve_app import responses
+from serve_app.middleware import BodyLimit
+from serve_app.routes import chat, documents, health, search
+from serve_app.services import Services
+
+MULTIPART_OVERHEAD_BYTES = 64 * 1024
+"""Room for the boundaries and other fields around an uploaded document."""
+
+
+def create_api(services: Services) -> FastAPI:
+    """Return the gateway's application."""
+    api = FastAPI(
+        title="Isthmus",
+        version=version("isthmus"),
+        summary="Answers from your documents, with citations, behind OpenAI's API.",
+        redoc_url=None,
+    )
+    for module in (chat, search, documents, health):
+        api.include_router(module.router(services))
+    responses.install(api)
+    api.add_middleware(
+        BodyLimit,
+        json_bytes=services.serve.max_request_bytes,
+        upload_bytes=services.rag.max_document_bytes + MULTIPART_OVERHEAD_BYTES,
+    )
+    return api

@@ -1,0 +1,194 @@
+"""One chat request: from the wire to a `Question`, and from its events to the wire."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ConfigDict
+
+from contracts import errors, headers, sse
+from contracts.errors import Code
+from contracts.openai import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatCompletionRequest,
+)
+from contracts.streaming import ChatFrames
+from rag_graph.errors import LLMError, LLMRequestError, RagError
+from rag_graph.state import (
+    DEFAULT_COLLECTION,
+    Answered,
+    Event,
+    Passage,
+    Question,
+    Retrieved,
+    Token,
+)
+from serve_app.errors import DegradedError, RequestError
+from serve_app.responses import error_body, public_code
+from serve_app.routes.search import Collection, TopK
+
+Events = AsyncGenerator[Event, None]
+"""An answer as it comes about. Closing it stops the work behind it."""
+
+
+class ChatRequest(ChatCompletionRequest):
+    """A chat completion, and where to look for passages."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "isthmus",
+                    "messages": [
+                        {"role": "user", "content": "Which taint do the GPU node pools carry?"}
+                    ],
+                    "stream": True,
+                }
+            ]
+        }
+    )
+
+    collection: Collection = DEFAULT_COLLECTION
+    top_k: TopK = None
+
+
+class ChatAnswer(ChatCompletion):
+    """A chat completion with what it rests on."""
+
+    citations: list[dict[str, Any]]
+    isthmus: dict[str, Any]
+
+
+def question(wanted: ChatRequest, sent: Mapping[str, str]) -> Question:
+    """Return the question that a request with the headers `sent` asks.
+
+    Raises:
+        RequestError: the last message is not the user's or is empty, or a header is wrong.
+    """
+    *history, last = wanted.messages
+    where = f"messages[{len(history)}]"
+    if last.role != "user":
+        message = f"Field '{where}.role': the last message has to be the user's."
+        raise RequestError(message, None, f"{where}.role")
+    if not last.text.strip():
+        message = f"Field '{where}.content': the question is empty."
+        raise RequestError(message, None, f"{where}.content")
+    return Question(
+        last.text,
+        history=tuple(history),
+        collection=wanted.collection,
+        top_k=wanted.top_k,
+        max_tokens=wanted.token_limit,
+        temperature=wanted.temperature,
+        top_p=wanted.top_p,
+        seed=wanted.seed,
+        stop=tuple(wanted.stop_sequences),
+        timeout_s=_deadline(sent),
+        request_id=headers.request_id(sent),
+        traceparent=sent.get(headers.TRACEPARENT),
+    )
+
+
+def _deadline(sent: Mapping[str, str]) -> float | None:
+    try:
+        return headers.deadline_seconds(sent)
+    except ValueError as error:
+        raise RequestError(str(error), None, headers.DEADLINE_MS) from None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How one answer is written on the wire."""
+
+    id: str
+    created: int
+    model: str
+    include_usage: bool
+
+    @classmethod
+    def to(cls, wanted: ChatRequest) -> Reply:
+        """Return the reply to `wanted`, with a new id."""
+        new_id = f"chatcmpl-{uuid.uuid4().hex}"
+        return cls(new_id, int(time.time()), wanted.model, wanted.include_usage)
+
+    def whole(self, answered: Answered) -> ChatAnswer:
+        """Return the response that is not streamed."""
+        message = AssistantMessage(content=answered.text)
+        return ChatAnswer(
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            choices=[ChatChoice(message=message, finish_reason=answered.finish_reason)],
+            usage=answered.usage,
+            **_grounds(answered),
+        )
+
+    async def frames(self, events: Events) -> AsyncIterator[bytes]:
+        """Yield the SSE frames of `events`; an error after the first frame becomes the last one."""
+        frames = ChatFrames(self.id, self.created, self.model)
+        yield frames.role()
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    for frame in self._frames(frames, event):
+                        yield frame
+            yield sse.DONE_FRAME
+        except RagError as error:
+            yield sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
+
+    def _frames(self, frames: ChatFrames, event: Event) -> Iterator[bytes]:
+        if isinstance(event, Token):
+            yield frames.content(event.text)
+        elif isinstance(event, Answered):
+            yield frames.finish(event.finish_reason, **_grounds(event))
+            if self.include_usage and event.usage is not None:
+                yield frames.usage(event.usage)
+
+
+def _grounds(answered: Answered) -> dict[str, Any]:
+    citations = [asdict(citation) for citation in answered.citations]
+    return {
+        "citations": citations,
+        "isthmus": {"llm_model": answered.model, **answered.metadata},
+    }
+
+
+async def begun(events: Events) -> Events:
+    """Return `events` once the first word is there, so that failing until then gets a status.
+
+    Raises:
+        DegradedError: passages were found, and then the LLM did not answer.
+        RagError: anything else failed before the first word.
+    """
+    passages: tuple[Passage, ...] | None = None
+    try:
+        async for event in events:
+            if not isinstance(event, Retrieved):
+                return _chained(event, events)
+            passages = event.passages
+    except LLMRequestError:
+        raise
+    except LLMError as error:
+        if passages is None:
+            raise
+        raise _degraded(error, passages) from error
+    raise RagError("The graph ended without an answer.", Code.INTERNAL)
+
+
+def _degraded(error: LLMError, passages: tuple[Passage, ...]) -> DegradedError:
+    message = f"{error} The passages found are in this response's `passages`."
+    return DegradedError(message, public_code(error), error.retry_after, passages)
+
+
+async def _chained(first: Event, rest: Events) -> AsyncGenerator[Event, None]:
+    async with aclosing(rest):
+        yield first
+        async for event in rest:
+            yield event

@@ -1,0 +1,46 @@
+"""The deployment that speaks HTTP: I/O-bound, it runs the graph and calls the other two."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from rag_graph.settings import RagSettings
+from serve_app.api import create_api
+from serve_app.deployments.calls import call
+from serve_app.deployments.ingestor import IngestorReplica
+from serve_app.deployments.retriever import RetrieverReplica
+from serve_app.services import Services
+from serve_app.settings import ServeSettings
+
+
+class GatewayReplica:
+    """One copy of the gateway."""
+
+    def __init__(
+        self,
+        serve: ServeSettings,
+        rag: RagSettings,
+        retriever: DeploymentHandle[RetrieverReplica],
+        ingestor: DeploymentHandle[IngestorReplica],
+    ) -> None:
+        # Imported here for the reason given in `deployments/retriever.py`: LangGraph.
+        from rag_graph.graph import RagGraph
+        from serve_app.llm import connect
+
+        search = partial(call, retriever, "search")
+        llm = connect(rag)
+        self._services = Services(
+            serve=serve,
+            rag=rag,
+            answer=RagGraph(search, llm, rag).answer,
+            search=search,
+            ingest=partial(call, ingestor, "ingest"),
+            checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the HTTP application; Ray Serve calls this in the replica's event loop."""
+        return create_api(self._services)

@@ -1,0 +1,20 @@
+"""The deployment that takes documents in: it parses, embeds and writes. One replica: one writer."""
+
+from __future__ import annotations
+
+from rag_graph.settings import RagSettings
+from rag_graph.state import DocumentReport
+
+
+class IngestorReplica:
+    """The writer of the vector store."""
+
+    async def __init__(self, settings: RagSettings) -> None:  # type: ignore[misc]  # Serve awaits
+        # Imported here for the reason given in `deployments/retriever.py`.
+        from rag_graph.ingest.pipeline import Ingestor
+
+        self._ingestor = await Ingestor.open(settings)
+
+    async def ingest(self, name: str, content: bytes, collection: str) -> DocumentReport:
+        """Put one document in; see `Ingestor.ingest` for what it raises."""
+        return await self._ingestor.ingest(name, content, collection)

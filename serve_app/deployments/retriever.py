@@ -1,0 +1,29 @@
+"""The deployment that searches: it embeds queries (CPU-bound) and reads the vector store."""
+
+from __future__ import annotations
+
+from rag_graph.settings import RagSettings
+from rag_graph.state import Passage, SearchQuery
+
+
+class RetrieverReplica:
+    """One copy of the retriever. It only ever reads."""
+
+    async def __init__(self, settings: RagSettings) -> None:  # type: ignore[misc]  # Serve awaits
+        # Imported here, not above: the process that deploys the application names this class, and
+        # need not carry ONNX Runtime and LanceDB (about 200 MB) for that.
+        from rag_graph.retrieval.retriever import Retriever
+
+        self._retriever = await Retriever.open(settings)
+
+    async def search(self, query: SearchQuery) -> list[Passage]:
+        """Return the passages for `query`; see `Retriever.search` for what it raises."""
+        return await self._retriever.search(query)
+
+    async def check(self) -> None:
+        """Return when a search can be answered.
+
+        Raises:
+            RagError: the embedder or the store does not work.
+        """
+        await self._retriever.search(SearchQuery("ready?", top_k=1))

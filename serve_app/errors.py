@@ -1,0 +1,74 @@
+"""Everything that `serve_app` raises on purpose.
+
+    ServeAppError
+    ├── SettingsError            a setting cannot be: unknown name, wrong value, port in use
+    ├── RequestError             the client's fault; carries its code and the field at fault
+    ├── UnavailableError         a part of the application cannot answer now: try again later
+    └── DegradedError            the LLM did not answer, but retrieval did: carries the passages
+
+`code` is one of `contracts.errors.Code` and `str(error)` the sentence for a person. What
+`rag_graph` raises passes through unchanged: `serve_app.responses` answers both trees.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from contracts.errors import Code
+from rag_graph.state import Passage
+
+
+class ServeAppError(Exception):
+    """Base of the tree."""
+
+    default_code: ClassVar[str] = Code.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, code, param, retry_after)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+        self.retry_after = retry_after
+        """Seconds after which trying again is worth it."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SettingsError(ServeAppError):
+    """A setting cannot be as it is."""
+
+
+class RequestError(ServeAppError):
+    """The request cannot be served as it was sent."""
+
+    default_code = Code.INVALID_REQUEST
+
+
+class UnavailableError(ServeAppError):
+    """A part of the application is starting, gone or full."""
+
+    default_code = Code.NOT_READY
+
+
+class DegradedError(ServeAppError):
+    """No answer could be generated; these passages were found for it."""
+
+    default_code = Code.NOT_READY
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        retry_after: float | None = None,
+        passages: tuple[Passage, ...] = (),
+    ) -> None:
+        super().__init__(message, code, None, retry_after)
+        self.args = (message, code, retry_after, passages)
+        self.passages = passages

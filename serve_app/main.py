@@ -1,0 +1,117 @@
+"""`python -m serve_app.main`: the application on a Ray instance of its own, in the foreground.
+
+SIGINT or SIGTERM drains and stops everything that was started. Should this process be killed
+outright, the kernel ends Ray's processes with it (Ray ties them to their parent).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from serve_app.errors import SettingsError
+from serve_app.settings import ServeSettings
+
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; silences its warning
+    "RAY_METRICS_EXPORT_INTERVAL_MS": "10000",
+}
+"""What Ray reads from the environment before it starts; a variable that is set wins."""
+
+
+class _Stop(BaseException):
+    """A signal asked this process to end."""
+
+    def __init__(self, signum: int) -> None:
+        self.status = 128 + signum
+
+
+def main() -> int:
+    """Serve until a signal comes. Returns the exit status."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        _serve()
+    except SettingsError as error:
+        print(f"The gateway cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        return 2
+    except _Stop as stop:
+        return stop.status
+    return 0
+
+
+def _stop(signum: int, _: FrameType | None) -> None:
+    for further in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(further, signal.SIG_IGN)  # stopping is under way: finish it
+    raise _Stop(signum)
+
+
+def _serve() -> None:
+    # After the signal handlers: importing Ray takes a second or two, and a Ctrl-C then counts too.
+    from ray import serve
+
+    from serve_app import app as application
+
+    settings = ServeSettings()
+    _check_port(settings)
+    with _own_ray(settings):
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.host, "port": settings.port},
+        )
+        try:
+            serve.run(application.app, name="isthmus", logging_config={"enable_access_log": False})
+            print(f"Serving on http://{settings.host}:{settings.port}", flush=True)  # noqa: T201
+            signal.pause()
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _check_port(settings: ServeSettings) -> None:
+    """Refuse a taken port before Ray takes its seconds to start.
+
+    Raises:
+        SettingsError: nobody else may listen there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError(
+                f"port {settings.port} on {settings.host} cannot be used ({error.strerror}). "
+                "Stop what listens there, or set SERVE_PORT to another port."
+            ) from error
+
+
+@contextmanager
+def _own_ray(settings: ServeSettings) -> Iterator[None]:
+    """Run a Ray instance that ends with the block, whatever else runs on this host."""
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="isthmus-", ignore_cleanup_errors=True) as directory:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=settings.ray_cpus,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=settings.ray_object_store_mib * 2**20,
+                _temp_dir=directory,
+            )
+            yield
+        finally:
+            ray.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

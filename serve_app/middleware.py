@@ -1,0 +1,50 @@
+"""Pure ASGI middleware: what holds for every request before a route sees it."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contracts.errors import Code
+from serve_app.errors import RequestError
+from serve_app.responses import error_response
+
+
+class BodyLimit:
+    """Refuses bodies over a limit, by their declared length or as they come, unread."""
+
+    def __init__(self, app: ASGIApp, json_bytes: int, upload_bytes: int) -> None:
+        self._app = app
+        self._json_bytes = json_bytes
+        self._upload_bytes = upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        upload = headers.get(b"content-type", b"").lower().startswith(b"multipart/")
+        limit = self._upload_bytes if upload else self._json_bytes
+        if int(headers.get(b"content-length", b"0")) > limit:
+            await error_response(_too_large(limit))(scope, receive, send)
+            return
+        await self._app(scope, _counted(receive, limit), send)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise HTTPException(413, str(_too_large(limit)))  # FastAPI lets only these through
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> RequestError:
+    message = f"The request body is larger than {limit} bytes; send less at once."
+    return RequestError(message, Code.PAYLOAD_TOO_LARGE)

@@ -1,0 +1,123 @@
+"""Errors as HTTP responses: whatever fails is answered in the envelope of `contracts.errors`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from contracts import errors, headers
+from contracts.errors import Code
+from rag_graph.errors import LLMRequestError, LLMUnavailableError, RagError
+from serve_app.errors import DegradedError, ServeAppError
+
+DEFAULT_RETRY_AFTER_S = 1.0
+_JSON = "application/json"
+
+logger = logging.getLogger(__name__)
+
+
+def install(api: FastAPI) -> None:
+    """Have `api` answer every failure in the envelope."""
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(HTTPException, _http)
+    api.add_exception_handler(RagError, _ours)
+    api.add_exception_handler(ServeAppError, _ours)
+    api.add_exception_handler(Exception, _unexpected)
+
+
+def error_body(error: RagError | ServeAppError) -> errors.ErrorBody:
+    """Return what a client is told of `error`, in a response's body or in a stream's frame."""
+    return errors.body(public_code(error), str(error), error.param)
+
+
+def public_code(error: RagError | ServeAppError) -> str:
+    """Return the code that the gateway sends for `error`.
+
+    An LLM that is down makes the gateway unavailable, not a bad gateway: 503 tells every client
+    and load balancer to try again.
+    """
+    if isinstance(error, LLMUnavailableError) and errors.STATUS[error.code] not in {429, 503}:
+        return Code.NOT_READY
+    if isinstance(error, LLMRequestError) and errors.STATUS[error.code] in {401, 403}:
+        return Code.UPSTREAM_ERROR  # our key for the LLM is at fault, not the client's
+    return error.code
+
+
+def error_response(error: RagError | ServeAppError) -> JSONResponse:
+    """Return `error` in the envelope, with the passages where the answer is degraded."""
+    content = errors.ErrorEnvelope(error=error_body(error)).model_dump()
+    if isinstance(error, DegradedError):
+        content |= {"degraded": True, "passages": [asdict(p) for p in error.passages]}
+    return _response(content, error.retry_after)
+
+
+def _response(
+    content: dict[str, Any], retry_after: float | None = None, status: int | None = None
+) -> JSONResponse:
+    status = status or errors.STATUS[content["error"]["code"]]
+    extra = {}
+    if status in {429, 503}:
+        seconds = math.ceil(DEFAULT_RETRY_AFTER_S if retry_after is None else retry_after)
+        extra[headers.RETRY_AFTER] = str(seconds)
+    return JSONResponse(content, status, headers=extra)
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RagError | ServeAppError)  # noqa: S101 - what install() registered
+    if errors.STATUS[public_code(error)] >= 500:
+        logger.warning("%s: %s", type(error).__name__, error)
+    return error_response(error)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what install() registered
+    if _not_json(request, error):
+        message = f"Send the body as JSON, with the header Content-Type: {_JSON}."
+        return _response(errors.envelope(Code.UNSUPPORTED_MEDIA_TYPE, message).model_dump())
+    body = errors.from_validation(_without_location(error))
+    return _response(errors.ErrorEnvelope(error=body).model_dump())
+
+
+def _not_json(request: Request, error: RequestValidationError) -> bool:
+    """Whether a body was read as plain bytes because its content type is not JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    unread = any(e["loc"] == ("body",) and e["type"] != "missing" for e in error.errors())
+    return unread and kind != _JSON and not kind.startswith("multipart/")
+
+
+def _without_location(error: RequestValidationError) -> list[Any]:
+    """Return pydantic's complaints without FastAPI's "query", "path" or "header" in front."""
+    places = ("query", "path", "header")
+    return [
+        e | {"loc": e["loc"][1:]} if e["loc"][:1] and e["loc"][0] in places else e
+        for e in error.errors()
+    ]
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what install() registered
+    if error.status_code == 404:
+        body = errors.envelope(Code.NOT_FOUND, f"There is nothing at {request.url.path}.")
+    elif error.status_code == 405:
+        message = f"{request.url.path} does not take {request.method}."
+        body = errors.envelope(Code.METHOD_NOT_ALLOWED, message)
+    else:
+        code = Code.PAYLOAD_TOO_LARGE if error.status_code == 413 else Code.INVALID_REQUEST
+        body = errors.envelope(code, f"{str(error.detail).rstrip('.')}.")
+    response = _response(body.model_dump())
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    request_id = request.headers.get(headers.REQUEST_ID, "none")
+    message = f"The gateway failed; its log has the reason under request id {request_id}."
+    return _response(errors.envelope(Code.INTERNAL, message).model_dump())

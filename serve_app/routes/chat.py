@@ -1,0 +1,75 @@
+"""`POST /v1/chat/completions` and `GET /v1/models`, as OpenAI's clients speak them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from contracts import sse
+from contracts.errors import Code
+from contracts.openai import Model, ModelList
+from rag_graph.errors import RagError
+from rag_graph.state import Answered
+from serve_app.chat import ChatAnswer, ChatRequest, Events, Reply, begun, question
+from serve_app.errors import RequestError
+from serve_app.services import Services
+
+_JSON = "application/json"
+_STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def router(services: Services) -> APIRouter:
+    """Return the chat routes."""
+    routes = APIRouter(tags=["chat"])
+    served = services.serve.model_name
+    started = int(time.time())
+
+    @routes.get("/v1/models", summary="Models that chat completions take")
+    async def models() -> ModelList:
+        return ModelList(data=[Model(id=served, created=started, owned_by="isthmus")])
+
+    @routes.post(
+        "/v1/chat/completions",
+        summary="Answer from the documents, with citations",
+        response_model=None,
+        responses={200: {"model": ChatAnswer, "content": {sse.MEDIA_TYPE: {}}}},
+    )
+    async def chat(request: Request, wanted: ChatRequest) -> Response:
+        if wanted.model != served:
+            message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
+            raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
+        events = await begun(services.answer(question(wanted, request.headers)))
+        reply = Reply.to(wanted)
+        if wanted.stream:
+            return EventStream(reply.frames(events), headers=_STREAM_HEADERS)
+        body = reply.whole(await _last(events))
+        return Response(body.model_dump_json(), media_type=_JSON)
+
+    return routes
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events whose source is closed as soon as the client is gone."""
+
+    media_type = sse.MEDIA_TYPE
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the frames; a client that hangs up cancels this."""
+        try:
+            await super().stream_response(send)
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
+
+
+async def _last(events: Events) -> Answered:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Answered):
+                return event
+    raise RagError("The graph ended without an answer.")

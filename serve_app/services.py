@@ -1,0 +1,34 @@
+"""What the HTTP routes stand on, as values that a test can replace.
+
+The routes know no Ray: under Ray Serve these callables are calls to other deployments, in a unit
+test they are plain functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+from rag_graph.settings import RagSettings
+from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
+from serve_app.settings import ServeSettings
+
+Answer = Callable[[Question], AsyncGenerator[Event, None]]
+Search = Callable[[SearchQuery], Awaitable[list[Passage]]]
+Ingest = Callable[[str, bytes, str], Awaitable[DocumentReport]]
+"""Name, content and collection of a document to what became of it."""
+Check = Callable[[], Awaitable[object]]
+"""Returns when a part can do its work, raises otherwise."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that the routes call."""
+
+    serve: ServeSettings
+    rag: RagSettings
+    answer: Answer
+    search: Search
+    ingest: Ingest
+    checks: dict[str, Check]
+    """Parts that have to work before the gateway counts as ready, by name."""

@@ -1,0 +1,42 @@
+"""Settings of `serve_app`, read once when the application is built, from `SERVE_*` variables."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServeSettings(BaseSettings):
+    """Where the gateway listens, and how much work its deployments take."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVE_", frozen=True, env_ignore_empty=True)
+
+    host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port that the gateway listens on.")
+    model_name: str = Field(
+        default="isthmus",
+        min_length=1,
+        max_length=256,
+        description="Model id under which clients reach retrieval-augmented answers.",
+    )
+    max_request_bytes: int = Field(
+        default=2 * 2**20, ge=1024, description="Largest JSON request body, in bytes."
+    )
+    max_ongoing_requests: int = Field(
+        default=512, ge=1, description="Requests that one gateway replica works on at once."
+    )
+    max_queued_requests: int = Field(
+        default=512, ge=1, description="Requests that wait for a replica before others get a 503."
+    )
+    readiness_timeout_s: float = Field(
+        default=2.0, gt=0, description="Seconds that /readyz waits for each part to answer."
+    )
+    shutdown_timeout_s: float = Field(
+        default=30.0, gt=0, description="Seconds that a stopping replica lets answers finish."
+    )
+    ray_cpus: int = Field(
+        default=2, ge=1, description="CPUs that a local Ray instance of our own offers."
+    )
+    ray_object_store_mib: int = Field(
+        default=256, ge=80, description="Object store of a local Ray instance of our own, MiB."
+    )

@@ -1,0 +1,108 @@
+"""The gateway's HTTP surface over fakes: no Ray, no network, no model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from contracts.openai import Usage
+from rag_graph.errors import RagError
+from rag_graph.settings import RagSettings
+from rag_graph.state import (
+    Answered,
+    Citation,
+    DocumentReport,
+    Event,
+    Passage,
+    Question,
+    Retrieved,
+    SearchQuery,
+    Token,
+)
+from serve_app.api import create_api
+from serve_app.services import Services
+from serve_app.settings import ServeSettings
+
+PASSAGE = Passage("c1", "d1", "Pools", "docs/pools.md", "The taint is sku=gpu.", 0.5, 3, "Taints")
+CITATION = Citation(1, "c1", "d1", "Pools", "docs/pools.md", 3, "Taints", "sku=gpu.", 0.5)
+
+
+@dataclass
+class Fakes:
+    """What the routes call; a test sets what should fail and reads what was asked."""
+
+    tokens: tuple[str, ...] = ("The taint", " is sku=gpu", ". [1]")
+    fails_after: int | None = None
+    """Tokens that come before `failure`; None: none fails."""
+    failure: RagError | None = None
+    search_failure: RagError | None = None
+    llm_down: RagError | None = None
+    questions: list[Question] = field(default_factory=list)
+    queries: list[SearchQuery] = field(default_factory=list)
+    documents: list[tuple[str, bytes, str]] = field(default_factory=list)
+    closed: int = 0
+    """Answers that ended, by themselves or because their reader went away."""
+
+    async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
+        self.questions.append(question)
+        try:
+            if self.search_failure:
+                raise self.search_failure
+            yield Retrieved((PASSAGE,))
+            for number, token in enumerate(self.tokens):
+                self._fail_at(number)
+                yield Token(token)
+            self._fail_at(len(self.tokens))
+            text, usage = "".join(self.tokens), Usage.of(7, len(self.tokens))
+            yield Answered(text, (CITATION,), "stop", usage, "tiny", {"passages": 1})
+        finally:
+            self.closed += 1
+
+    def _fail_at(self, number: int) -> None:
+        if self.fails_after == number and self.failure is not None:
+            raise self.failure
+
+    async def search(self, query: SearchQuery) -> list[Passage]:
+        self.queries.append(query)
+        if self.search_failure:
+            raise self.search_failure
+        return [PASSAGE]
+
+    async def ingest(self, name: str, content: bytes, collection: str) -> DocumentReport:
+        if self.search_failure:
+            raise self.search_failure
+        self.documents.append((name, content, collection))
+        return DocumentReport("d1", name, "Pools", 2, "created")
+
+    async def check_llm(self) -> None:
+        if self.llm_down:
+            raise self.llm_down
+
+    async def check_retriever(self) -> None:
+        return None
+
+
+Client = Callable[..., httpx.AsyncClient]
+
+
+@pytest.fixture
+def fakes() -> Fakes:
+    return Fakes()
+
+
+@pytest.fixture
+async def client(fakes: Fakes) -> AsyncIterator[httpx.AsyncClient]:
+    services = Services(
+        serve=ServeSettings(max_request_bytes=4096),
+        rag=RagSettings(max_document_bytes=10_000),
+        answer=fakes.answer,
+        search=fakes.search,
+        ingest=fakes.ingest,
+        checks={"retriever": fakes.check_retriever, "llm": fakes.check_llm},
+    )
+    transport = httpx.ASGITransport(create_api(services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client

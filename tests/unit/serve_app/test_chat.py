@@ -1,0 +1,198 @@
+"""`POST /v1/chat/completions` over fakes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.errors import Code
+from contracts.openai import ChatCompletionChunk
+from contracts.sse import Decoder
+from rag_graph.errors import (
+    LLMRequestError,
+    LLMStreamError,
+    LLMTimeoutError,
+    LLMUnavailableError,
+    StoreError,
+)
+from serve_app.chat import ChatRequest, begun
+from tests.unit.serve_app.conftest import Fakes
+
+ASK = {"model": "isthmus", "messages": [{"role": "user", "content": "Which taint?"}]}
+TEXT = "The taint is sku=gpu. [1]"
+
+
+async def ask(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
+    return await client.post("/v1/chat/completions", json={**ASK, **changes})
+
+
+def frames(response: httpx.Response) -> list[str]:
+    return [event.data for event in Decoder().feed(response.content)]
+
+
+async def test_an_answer_carries_its_citations_and_usage(client: httpx.AsyncClient) -> None:
+    response = await ask(client)
+    body = response.json()
+    assert response.status_code == 200
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": TEXT}
+    assert body["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert body["citations"][0]["quote"] == "sku=gpu."
+    assert body["isthmus"] == {"llm_model": "tiny", "passages": 1}
+
+
+async def test_a_stream_says_the_same(client: httpx.AsyncClient) -> None:
+    response = await ask(client, stream=True, stream_options={"include_usage": True})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *chunks, done = frames(response)
+    assert done == "[DONE]"
+    parsed = [ChatCompletionChunk.model_validate_json(chunk) for chunk in chunks]
+    assert "".join(c.choices[0].delta.content or "" for c in parsed if c.choices) == TEXT
+    assert json.loads(chunks[-2])["citations"][0]["number"] == 1
+    assert parsed[-2].choices[0].finish_reason == "stop"
+    assert parsed[-1].usage is not None
+    assert parsed[-1].usage.total_tokens == 10
+
+
+async def test_a_stream_without_usage_never_has_a_chunk_without_choices(
+    client: httpx.AsyncClient,
+) -> None:
+    *chunks, _ = frames(await ask(client, stream=True))
+    assert all(json.loads(chunk)["choices"] for chunk in chunks)
+
+
+async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes: Fakes) -> None:
+    history = [{"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "Yes?"}]
+    sent = {
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 4,
+        "stop": ["END"],
+        "collection": "notes",
+        "top_k": 3,
+    }
+    headers = {"x-request-id": "me-1", "x-request-deadline-ms": "1500", "traceparent": "00-a-b-01"}
+    await client.post(
+        "/v1/chat/completions",
+        json={**ASK, **sent, "messages": history + ASK["messages"]},  # type: ignore[operator]
+        headers=headers,
+    )
+    (asked,) = fakes.questions
+    assert (asked.text, [m.role for m in asked.history]) == (
+        "Which taint?",
+        ["system", "assistant"],
+    )
+    assert (asked.max_tokens, asked.temperature, asked.top_p, asked.seed) == (9, 0.5, 0.9, 4)
+    assert (asked.stop, asked.collection, asked.top_k) == (("END",), "notes", 3)
+    assert (asked.request_id, asked.timeout_s, asked.traceparent) == ("me-1", 1.5, "00-a-b-01")
+    mapped = {"messages", "model", "stream", "stream_options", "max_completion_tokens"} | set(sent)
+    assert set(ChatRequest.model_fields) == mapped, "a field that no test sees reach the question"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        (b"{", Code.INVALID_JSON, None),
+        (b"[]", Code.INVALID_REQUEST, None),
+        (b"\xff\xfe", Code.INVALID_JSON, None),
+        ({"messages": []}, Code.INVALID_REQUEST, "messages"),
+        ({"messages": [{"role": "user", "content": 3}]}, Code.INVALID_REQUEST, "messages[0]"),
+        ({"messages": [{"role": "user", "content": " "}]}, Code.INVALID_REQUEST, "messages[0]"),
+        ({"messages": [{"role": "system", "content": "x"}]}, Code.INVALID_REQUEST, "messages[0]"),
+        ({"max_tokens": -1}, Code.INVALID_REQUEST, "max_tokens"),
+        ({"top_k": 0}, Code.INVALID_REQUEST, "top_k"),
+        ({"n": 2}, Code.UNSUPPORTED_FIELD, "n"),
+        ({"tools": []}, Code.UNSUPPORTED_FIELD, "tools"),
+        ({"stream_options": {}}, Code.INVALID_REQUEST, None),
+    ],
+)
+async def test_a_request_that_cannot_be_is_refused_by_name(
+    client: httpx.AsyncClient, fakes: Fakes, body: bytes | dict[str, Any], code: str, param: str
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps({**ASK, **body}).encode()
+    response = await client.post(
+        "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+    )
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, code)
+    assert (error["param"] or "").startswith(param or "")
+    assert error["message"].endswith(".")
+    assert fakes.questions == []
+
+
+async def test_an_unknown_model_is_a_404_that_names_the_one_there_is(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await ask(client, model="gpt-9")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == Code.MODEL_NOT_FOUND
+    assert "'isthmus'" in response.json()["error"]["message"]
+
+
+async def test_a_deadline_that_is_no_number_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        "/v1/chat/completions", json=ASK, headers={"x-request-deadline-ms": "soon"}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "x-request-deadline-ms"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (LLMUnavailableError("The LLM service is down."), 503),
+        (LLMStreamError("It broke off."), 502),
+        (LLMTimeoutError("Too late."), 504),
+    ],
+)
+async def test_without_an_llm_the_passages_come_back_marked_degraded(
+    client: httpx.AsyncClient, fakes: Fakes, failure: Exception, status: int, stream: bool
+) -> None:
+    fakes.fails_after, fakes.failure = 0, failure  # type: ignore[assignment]
+    response = await ask(client, stream=stream)
+    body = response.json()
+    assert response.status_code == status
+    assert body["degraded"] is True
+    assert body["passages"][0]["text"] == "The taint is sku=gpu."
+    assert str(failure) in body["error"]["message"]
+    assert ("retry-after" in response.headers) == (status == 503)
+
+
+async def test_what_the_llm_refuses_is_told_to_the_client(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    fakes.fails_after = 0
+    fakes.failure = LLMRequestError("The prompt is too long.", Code.CONTEXT_LENGTH_EXCEEDED)
+    response = await ask(client)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == Code.CONTEXT_LENGTH_EXCEEDED
+
+
+async def test_a_store_that_fails_is_no_degraded_answer(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    fakes.search_failure = StoreError("The store cannot be read.")
+    response = await ask(client)
+    assert response.status_code == 500
+    assert "passages" not in response.json()
+
+
+async def test_a_stream_that_breaks_off_ends_with_an_error_frame(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    fakes.fails_after, fakes.failure = 2, LLMStreamError("The LLM service broke off.")
+    *_, last = frames(await ask(client, stream=True))
+    assert json.loads(last)["error"]["code"] == Code.UPSTREAM_ERROR
+
+
+async def test_an_answer_that_nobody_reads_any_more_is_closed(fakes: Fakes) -> None:
+    from rag_graph.state import Question
+
+    events = await begun(fakes.answer(Question("?")))
+    assert await anext(events)
+    await events.aclose()
+    assert fakes.closed == 1
