@@ -5,6 +5,7 @@ The front end and every rank read the same variables, so that they agree without
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -56,7 +57,14 @@ class LlmSettings(BaseSettings):
         default=32, ge=1, le=4096, description="Most sequences that decode together."
     )
     max_batched_tokens: int = Field(
-        default=512, ge=16, description="Token budget of one step, prefill and decode together."
+        default=0,
+        ge=0,
+        description="Token budget of one step, prefill and decode together; larger steps delay "
+        "the tokens of running requests. 0: 128 on a CPU, 2048 on a GPU, at least max_num_seqs.",
+    )
+    kernels: Literal["auto", "plain"] = Field(
+        default="auto",
+        description="auto: C++ kernels on CPUs, for models of Llama's shape; plain: torch only.",
     )
     prefix_cache: bool = Field(default=True, description="Reuse the KV blocks of shared prefixes.")
 
@@ -73,8 +81,11 @@ class LlmSettings(BaseSettings):
     heartbeat_timeout_s: float = Field(
         default=5.0, gt=0, description="Seconds of a rank's silence after which it counts as hung."
     )
+    loading_heartbeat_timeout_s: float = Field(
+        default=60.0, gt=0, description="The same while a rank imports and loads, seconds."
+    )
     progress_timeout_s: float = Field(
-        default=30.0, gt=0, description="Seconds without a token, while work waits, likewise."
+        default=8.0, gt=0, description="Seconds without a step, while work waits, likewise."
     )
     restart_backoff_s: float = Field(
         default=0.5, gt=0, description="Pause before the first restart, seconds; doubles each time."
@@ -92,6 +103,12 @@ class LlmSettings(BaseSettings):
     )
     drain_timeout_s: float = Field(
         default=20.0, ge=0, description="Seconds that running requests get after SIGTERM."
+    )
+    stream_buffer_tokens: int = Field(
+        default=1024, ge=16, description="Tokens held for a slow client before it is cut off."
+    )
+    send_timeout_s: float = Field(
+        default=30.0, gt=0, description="Seconds without progress before a connection is cut."
     )
     max_body_bytes: int = Field(
         default=4 * 2**20, ge=1024, description="Largest request body, bytes."
@@ -119,6 +136,12 @@ class LlmSettings(BaseSettings):
         return self
 
     @property
+    def step_tokens(self) -> int:
+        """The token budget of one step."""
+        usual = 128 if self.device == "cpu" else 2048
+        return self.max_batched_tokens or max(usual, self.max_num_seqs)
+
+    @property
     def model_name(self) -> str:
         """The last part of `model`."""
         return self.model.removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
@@ -142,3 +165,8 @@ def load() -> LlmSettings:
         name = "_".join(("LLM", *map(str, first["loc"]))).upper() if first["loc"] else "Settings"
         reason = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{name}: {reason[:1].lower()}{reason[1:]}.") from error
+
+
+def inherited_environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment with `extra`, for a child that reads the same settings."""
+    return {**os.environ, **extra}

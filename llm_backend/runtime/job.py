@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,12 @@ from llm_backend.engine.scheduler import Limits, Scheduler
 from llm_backend.errors import EngineStartError
 from llm_backend.models.store import weight_files
 from llm_backend.runtime import extensions, ipc, model, ranks, runner
+from llm_backend.runtime.attention import LayerCache
+from llm_backend.runtime.fast.library import UnavailableError
+from llm_backend.runtime.fast.runner import FastRunner, Sizes
 from llm_backend.runtime.progress import Progress
+from llm_backend.runtime.ranks import StepRunner
+from llm_backend.runtime.runner import Runner
 from llm_backend.runtime.serve import serve
 from llm_backend.settings import LlmSettings
 
@@ -60,7 +66,7 @@ def run(
 @dataclass(frozen=True, slots=True)
 class _Shard:
     model: model.LoadedModel
-    runner: runner.Runner
+    runner: StepRunner
     max_model_len: int
     num_blocks: int
     kv_cache_bytes: int
@@ -77,14 +83,44 @@ def _load(model_dir: Path, settings: LlmSettings, rank: ranks.Rank, progress: Pr
     all_block_bytes = _sum(block_bytes, rank)
     num_blocks = settings.kv_cache_mib * _MIB // all_block_bytes
     caches = runner.allocate(shapes, num_blocks * settings.block_size, dtype, device)
+    max_model_len = _context_length(settings, loaded, num_blocks * settings.block_size)
+    sizes = Sizes(
+        block_size=settings.block_size,
+        max_tokens=settings.step_tokens,
+        max_context=max_model_len,
+        ranks=rank.size,
+        threads=torch.get_num_threads(),
+    )
     return _Shard(
         model=loaded,
-        runner=runner.Runner(loaded, caches, settings.block_size, device, progress),
-        max_model_len=_context_length(settings, loaded, num_blocks * settings.block_size),
+        runner=_runner(settings, loaded, caches, sizes, device, progress),
+        max_model_len=max_model_len,
         num_blocks=num_blocks,
         kv_cache_bytes=num_blocks * all_block_bytes,
         weights_bytes=_sum(loaded.weights_bytes, rank),
     )
+
+
+def _runner(
+    settings: LlmSettings,
+    loaded: model.LoadedModel,
+    caches: list[LayerCache],
+    sizes: Sizes,
+    device: torch.device,
+    progress: Progress,
+) -> StepRunner:
+    """Return what runs the steps: the C++ kernels where they can, else plain torch."""
+    if settings.kernels == "auto" and device.type == "cpu":
+        progress.report("preparing the CPU kernels", 95)
+        try:
+            fast = FastRunner(loaded, caches, sizes, settings.cache_dir, progress)
+        except UnavailableError as reason:
+            print(f"Plain torch instead of the CPU kernels: {reason}.", file=sys.stderr)  # noqa: T201
+        else:
+            # What torch still does is small; its idle threads would spin beside the kernels'.
+            torch.set_num_threads(1)
+            return fast
+    return Runner(loaded, caches, settings.block_size, device, progress)
 
 
 def _lead(
@@ -96,7 +132,7 @@ def _lead(
 ) -> None:
     """Be rank 0: build the engine, say that it is ready, and serve."""
     pool = BlockPool(shard.num_blocks, settings.block_size, settings.prefix_cache)
-    limits = Limits(settings.max_num_seqs, settings.max_batched_tokens)
+    limits = Limits(settings.max_num_seqs, settings.step_tokens)
     engine = Engine(
         Scheduler(pool, limits),
         step,

@@ -10,6 +10,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import deepspeed
 import numpy as np
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from llm_backend.engine.plan import Ints, StepPlan
 from llm_backend.runtime import extensions
-from llm_backend.runtime.runner import Runner
 
 _INLINE = 1024  # 32-bit words of a plan that travel in its first broadcast
 _FOREVER = timedelta(days=3650)  # an idle engine waits; the supervisor judges who is late
@@ -93,6 +93,13 @@ def connect(rank: Rank, backend: str) -> None:
     extensions.unlink_shared_memory(rank.index)
 
 
+class StepRunner(Protocol):
+    """What computes a plan on one rank."""
+
+    def run(self, plan: StepPlan) -> Tensor:
+        """Return the logits [sampled, vocabulary] of the plan's sampling rows."""
+
+
 class LockStep:
     """Runs each plan on all ranks at once.
 
@@ -103,7 +110,7 @@ class LockStep:
         runner: this rank's model.
     """
 
-    def __init__(self, rank: Rank, runner: Runner) -> None:
+    def __init__(self, rank: Rank, runner: StepRunner) -> None:
         self._runner = runner
         # Plans go through gloo on GPUs as well: they are host data, and its waiting is idle.
         self._group = dist.new_group(backend="gloo", timeout=_FOREVER) if rank.size > 1 else None

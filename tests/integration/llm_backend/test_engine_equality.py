@@ -69,7 +69,7 @@ def requests(prompts: list[list[int]]) -> list[Submit]:
     ]
 
 
-def test_one_rank_alone_and_in_random_batches(
+def test_kernels_alone_and_in_random_batches(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
     with running_engine(model_dir, LLM_DTYPE="float32", LLM_MAX_BATCHED_TOKENS="96") as engine:
@@ -79,15 +79,16 @@ def test_one_rank_alone_and_in_random_batches(
             assert engine.generate([each]) == {each.request_id: expected[each.request_id]}
 
 
-def test_one_rank_without_prefix_cache_and_with_preemptions(
+def test_plain_torch_without_prefix_cache_and_with_preemptions(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
     settings = {
         "LLM_DTYPE": "float32",
         "LLM_PREFIX_CACHE": "false",
-        "LLM_KV_CACHE_MIB": "20",
+        "LLM_KERNELS": "plain",
+        "LLM_KV_CACHE_MIB": "8",
         "LLM_BLOCK_SIZE": "4",
-        "LLM_MAX_MODEL_LEN": "256",
+        "LLM_MAX_MODEL_LEN": "128",
     }
     with running_engine(model_dir, **settings) as engine:
         assert engine.generate(requests(prompts), shuffled=2) == expected
@@ -96,7 +97,24 @@ def test_one_rank_without_prefix_cache_and_with_preemptions(
         assert set(engine.cached.values()) == {0}
 
 
-def test_two_ranks_in_random_batches(
+def test_kernels_with_preemptions(
+    model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
+) -> None:
+    settings = {"LLM_KV_CACHE_MIB": "8", "LLM_MAX_MODEL_LEN": "128", "LLM_THREADS_PER_RANK": "2"}
+    with running_engine(model_dir, LLM_DTYPE="float32", **settings) as engine:
+        assert engine.generate(requests(prompts), shuffled=5) == expected
+        assert engine.stats.preemptions > 0
+
+
+def test_plain_torch_on_two_ranks(
+    model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
+) -> None:
+    settings = {"LLM_DTYPE": "float32", "LLM_KERNELS": "plain"}
+    with running_engine(model_dir, ranks=2, **settings) as engine:
+        assert engine.generate(requests(prompts), shuffled=6) == expected
+
+
+def test_kernels_on_two_ranks_in_random_batches(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
     with running_engine(model_dir, ranks=2, LLM_DTYPE="float32") as engine:
