@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -63,11 +64,12 @@ def _serve() -> None:
 
     settings = ServeSettings()
     _check_port(settings)
-    with _own_ray(settings):
+    with _preparation() as prepared, _own_ray(settings):
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": settings.host, "port": settings.port},
         )
+        prepared()
         try:
             serve.run(application.app, name="isthmus", logging_config={"enable_access_log": False})
             print(f"Serving on http://{settings.host}:{settings.port}", flush=True)  # noqa: T201
@@ -91,6 +93,27 @@ def _check_port(settings: ServeSettings) -> None:
                 f"port {settings.port} on {settings.host} cannot be used ({error.strerror}). "
                 "Stop what listens there, or set SERVE_PORT to another port."
             ) from error
+
+
+@contextmanager
+def _preparation() -> Iterator[Callable[[], None]]:
+    """Prepare the embedding model while Ray starts; yield a function that waits for it.
+
+    The function raises SettingsError when the model cannot be had.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", "serve_app.prepare"], stderr=subprocess.PIPE, text=True
+    ) as process:
+
+        def wait() -> None:
+            _, complaint = process.communicate()
+            if process.returncode != 0:
+                raise SettingsError(complaint.strip().rpartition("\n")[2])
+
+        try:
+            yield wait
+        finally:
+            process.kill()
 
 
 @contextmanager

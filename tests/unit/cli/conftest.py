@@ -1,0 +1,77 @@
+"""A gateway that lives in a function: the commands' HTTP without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from cli.gateway import Gateway
+from contracts import errors, sse
+from contracts.errors import Code
+
+CITATION = {
+    "number": 1,
+    "title": "Pools",
+    "source": "docs/pools.md",
+    "page": 3,
+    "heading": "Taints",
+    "quote": "The taint is sku=gpu.",
+}
+
+
+@dataclass
+class FakeGateway:
+    """Answers as the gateway does; a test sets what should go wrong."""
+
+    pieces: tuple[str, ...] = ("The taint ", "is [b]sku=gpu[/b]. [1]")
+    refusals: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By path or uploaded file name: the code and message of an error."""
+    passages: list[dict[str, object]] = field(default_factory=list)
+    breaks_off: bool = False
+    uploads: list[str] = field(default_factory=list)
+    asked: list[dict[str, object]] = field(default_factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        if path in self.refusals:
+            return self._refuse(*self.refusals[path])
+        if path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "isthmus"}]})
+        if path == "/v1/documents":
+            return self._upload(request)
+        self.asked.append(json.loads(request.content))
+        return httpx.Response(200, content=self._stream())
+
+    def _upload(self, request: httpx.Request) -> httpx.Response:
+        name = request.read().decode().partition('filename="')[2].partition('"')[0]
+        if name in self.refusals:
+            return self._refuse(*self.refusals[name])
+        self.uploads.append(name)
+        return httpx.Response(201, json={"chunks": 2, "status": "created"})
+
+    def _refuse(self, code: str, message: str) -> httpx.Response:
+        body = errors.envelope(code, message).model_dump() | {"passages": self.passages}
+        return httpx.Response(errors.STATUS[code], json=body)
+
+    def _stream(self) -> bytes:
+        chunks = [{"choices": [{"delta": {"content": piece}}]} for piece in self.pieces]
+        frames = b"".join(sse.encode(json.dumps(chunk)) for chunk in chunks)
+        if self.breaks_off:
+            frames += sse.encode(errors.envelope(Code.UPSTREAM_ERROR, "Broke.").model_dump_json())
+        last = {"choices": [{"delta": {}}], "citations": [CITATION], "isthmus": {}}
+        return frames + sse.encode(json.dumps(last)) + sse.DONE_FRAME
+
+
+@pytest.fixture
+def fake() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def gateway(fake: FakeGateway) -> Gateway:
+    transport: Callable[[httpx.Request], httpx.Response] = fake
+    return Gateway("http://gateway", httpx.MockTransport(transport))

@@ -1,0 +1,66 @@
+"""`isthmus ingest`: which files, and what is said of each."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli.errors import UsageError
+from cli.gateway import Gateway
+from cli.ingest import File, find, run, show
+from contracts.errors import Code
+from tests.unit.cli.conftest import FakeGateway
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs/.git").mkdir(parents=True)
+    for name in ("docs/b.md", "docs/a.png", "docs/.git/config", "docs/.hidden"):
+        (tmp_path / name).write_text("text")
+    return tmp_path
+
+
+def names(*paths: str) -> list[str]:
+    return [file.name for file in find([Path(path) for path in paths])]
+
+
+def test_folders_are_walked_without_what_is_hidden() -> None:
+    assert names("docs") == ["docs/a.png", "docs/b.md"]
+
+
+def test_absolute_paths_below_the_working_directory_get_relative_names(folder: Path) -> None:
+    assert names(str(folder / "docs/b.md")) == ["docs/b.md"]
+
+
+def test_a_path_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match=r"nothing\.md"):
+        names("nothing.md")
+
+
+@pytest.mark.parametrize(("path", "status"), [("docs", "skipped"), ("docs/a.png", "failed")])
+def test_a_type_that_cannot_be_read_fails_only_when_it_was_named(
+    gateway: Gateway, fake: FakeGateway, path: str, status: str
+) -> None:
+    fake.refusals["docs/a.png"] = (Code.UNSUPPORTED_MEDIA_TYPE, "a.png cannot be read.")
+    outcomes = list(run(gateway, find([Path(path)]), "default"))
+    assert (outcomes[0].status, outcomes[0].detail) == (status, "a.png cannot be read.")
+    assert fake.uploads == (["docs/b.md"] if path == "docs" else [])
+
+
+def test_the_others_go_on_after_a_failure(gateway: Gateway, fake: FakeGateway) -> None:
+    fake.refusals["docs/a.png"] = (Code.UNREADABLE_DOCUMENT, "It is broken.")
+    out = io.StringIO()
+    seen = show(Console(file=out), run(gateway, find([Path("docs")]), "default"), 2)
+    assert [outcome.failed for outcome in seen] == [True, False]
+    assert "failed  docs/a.png: It is broken." in out.getvalue()
+    assert "1 of 2 files are in the collection." in out.getvalue()
+
+
+def test_a_file_that_vanished_is_a_failure(gateway: Gateway) -> None:
+    (outcome,) = run(gateway, [File(Path("gone.md"), "gone.md")], "default")
+    assert outcome.failed
+    assert "No such file" in outcome.detail
