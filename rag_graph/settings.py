@@ -30,6 +30,22 @@ class RagSettings(BaseSettings):
     max_document_bytes: int = Field(
         default=64 * 2**20, ge=1, description="Largest document accepted, in bytes."
     )
+    max_unzipped_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="Most that a zipped document unpacks to, in bytes."
+    )
+    max_pages: int = Field(default=5000, ge=1, description="Most pages of a PDF.")
+    max_text_chars: int = Field(
+        default=20_000_000, ge=1, description="Most text in one document, in characters."
+    )
+    parse_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds that reading one document may take."
+    )
+    parse_memory_bytes: int = Field(
+        default=2 * 2**30, ge=2**28, description="Address space of a parsing process, in bytes."
+    )
+    parse_processes: int = Field(
+        default=1, ge=1, description="Documents that are parsed at the same time."
+    )
     top_k: int = Field(default=5, ge=1, le=100, description="Passages that a search returns.")
     candidates: int = Field(
         default=50,

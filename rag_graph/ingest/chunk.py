@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from semchunk.semchunk import chunk as cut
 
-from rag_graph.ingest.parse import HEADING_SEPARATOR, Parsed, Section
+from rag_graph.ingest.sections import HEADING_SEPARATOR, Parsed, Section
 from rag_graph.retrieval.embedder import Embedder
 
 CONTEXT_SHARE = 4

@@ -14,14 +14,15 @@ import pyarrow as pa
 
 from rag_graph.errors import DocumentTooLargeError
 from rag_graph.ingest.chunk import Chunk, split
-from rag_graph.ingest.parse import Parsed, parse
+from rag_graph.ingest.sandbox import Sandbox, limits_of
+from rag_graph.ingest.sections import Parsed
 from rag_graph.retrieval.collection import Collection
 from rag_graph.retrieval.embedder import Embedder, Vectors, open_embedder
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 """Changes whenever parsing or chunking does, so that documents are then ingested anew."""
 EMBED_BATCH = 16
 """Chunks embedded between two reports of progress."""
@@ -55,6 +56,7 @@ class Ingestor:
         self._store = store
         self._embedder = embedder
         self._settings = settings
+        self._sandbox = Sandbox(limits_of(settings), settings.parse_processes)
         self._creating = asyncio.Lock()
 
     @classmethod
@@ -67,6 +69,10 @@ class Ingestor:
         """
         store, embedder = await asyncio.gather(Store.open(settings), open_embedder(settings))
         return cls(store, embedder, settings)
+
+    async def aclose(self) -> None:
+        """End the parsing processes."""
+        await self._sandbox.aclose()
 
     async def ingest(
         self,
@@ -98,7 +104,7 @@ class Ingestor:
         if known and known.content_hash == content_hash:
             return DocumentReport(document_id, name, known.title, known.chunks, "unchanged")
         on_progress(Progress("parsing", 0, 1))
-        parsed = await asyncio.to_thread(parse, name, content)
+        parsed = await self._sandbox.parse(name, content)
         chunks = await asyncio.to_thread(
             split, document_id, parsed, self._embedder, target.info.chunk_tokens
         )

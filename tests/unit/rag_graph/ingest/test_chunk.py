@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_graph.ingest.chunk import split
-from rag_graph.ingest.parse import Parsed, Section
+from rag_graph.ingest.sections import Parsed, Section
 from tests.support.rag import FakeEmbedder
 
 EMBEDDER = FakeEmbedder()

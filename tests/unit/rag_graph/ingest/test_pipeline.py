@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,16 @@ class Room:
         self.settings = RagSettings.model_validate(values)
         self.embedder = FakeEmbedder()
 
+        self._ingestors: list[Ingestor] = []
+
     async def ingestor(self) -> Ingestor:
-        return Ingestor(await Store.open(self.settings), self.embedder, self.settings)
+        store = await Store.open(self.settings)
+        self._ingestors.append(Ingestor(store, self.embedder, self.settings))
+        return self._ingestors[-1]
+
+    async def aclose(self) -> None:
+        for ingestor in self._ingestors:
+            await ingestor.aclose()
 
     async def texts(self, query: str, **fields: object) -> list[str]:
         retriever = Retriever(await Store.open(self.settings), FakeEmbedder(), self.settings)
@@ -44,8 +53,10 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    room = Room(tmp_path)
+    yield room
+    await room.aclose()
 
 
 async def test_what_went_in_comes_out(room: Room) -> None:

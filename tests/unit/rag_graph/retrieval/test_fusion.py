@@ -12,7 +12,7 @@ RANKINGS = st.lists(st.lists(st.integers(0, 20), max_size=15), max_size=4)
 
 
 def test_scores_are_the_papers() -> None:
-    fused = dict(fuse([["a", "b"], ["b", "c"]]))
+    fused = dict(fuse([["a", "b"], ["b", "c"]], 60))
     assert fused["b"] == pytest.approx(1 / 62 + 1 / 61)
     assert fused["a"] == pytest.approx(1 / 61)
     assert [key for key, _ in fuse([["a", "b"], ["b", "c"]])] == ["b", "a", "c"]
