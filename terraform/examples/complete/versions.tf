@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.11"
+  required_providers {
+    azurerm = {
+      source  = "hashicorp/azurerm"
+      version = "~> 5.10"
+    }
+    helm = {
+      source  = "hashicorp/helm"
+      version = "~> 3.3"
+    }
+  }
+}
