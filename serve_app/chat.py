@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -130,7 +130,7 @@ class Reply:
             **_grounds(answered),
         )
 
-    async def frames(self, events: Events) -> AsyncIterator[bytes]:
+    async def frames(self, events: Events) -> AsyncGenerator[bytes, None]:
         """Yield the SSE frames of `events`; an error after the first frame becomes the last one."""
         frames = ChatFrames(self.id, self.created, self.model)
         yield frames.role()

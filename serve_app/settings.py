@@ -32,7 +32,7 @@ class ServeSettings(BaseSettings):
         default=2.0, gt=0, description="Seconds that /readyz waits for each part to answer."
     )
     shutdown_timeout_s: float = Field(
-        default=30.0, gt=0, description="Seconds that a stopping replica lets answers finish."
+        default=10.0, gt=0, description="Seconds that a stopping replica lets answers finish."
     )
     ray_cpus: int = Field(
         default=2, ge=1, description="CPUs that a local Ray instance of our own offers."

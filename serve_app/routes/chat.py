@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.responses import Response
 
 from contracts import sse
 from contracts.errors import Code
@@ -17,10 +15,10 @@ from rag_graph.errors import RagError
 from rag_graph.state import Answered
 from serve_app.chat import ChatAnswer, ChatRequest, Events, Reply, begun, question
 from serve_app.errors import RequestError
+from serve_app.event_stream import EventStream
 from serve_app.services import Services
 
 _JSON = "application/json"
-_STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 def router(services: Services) -> APIRouter:
@@ -46,25 +44,11 @@ def router(services: Services) -> APIRouter:
         events = await begun(services.answer(question(wanted, request.headers)))
         reply = Reply.to(wanted)
         if wanted.stream:
-            return EventStream(reply.frames(events), headers=_STREAM_HEADERS)
+            return EventStream(reply.frames(events))
         body = reply.whole(await _last(events))
         return Response(body.model_dump_json(), media_type=_JSON)
 
     return routes
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events whose source is closed as soon as the client is gone."""
-
-    media_type = sse.MEDIA_TYPE
-
-    async def stream_response(self, send: Send) -> None:
-        """Send the frames; a client that hangs up cancels this."""
-        try:
-            await super().stream_response(send)
-        finally:
-            if isinstance(self.body_iterator, AsyncGenerator):
-                await self.body_iterator.aclose()
 
 
 async def _last(events: Events) -> Answered:

@@ -38,7 +38,7 @@ async def test_an_answer_carries_its_citations_and_usage(client: httpx.AsyncClie
     body = response.json()
     assert response.status_code == 200
     assert body["choices"][0]["message"] == {"role": "assistant", "content": TEXT}
-    assert body["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert body["usage"]["total_tokens"] == 10
     assert body["citations"][0]["quote"] == "sku=gpu."
     assert body["isthmus"] == {"llm_model": "tiny", "passages": 1}
 
