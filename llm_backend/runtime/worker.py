@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
     socket = ipc.connect(zmq.Context.instance(), arguments.endpoint) if index == 0 else None
     progress = Progress(socket)
     lifeline.hold(arguments.lifeline, index, lambda: progress.steps)
+    os.environ["DS_ACCELERATOR"] = settings.device  # or DeepSpeed takes a GPU that it finds
     progress.report("starting MPI and importing DeepSpeed", 5)
     try:
         from llm_backend.runtime import job  # torch and DeepSpeed: seconds, hence only now

@@ -4,8 +4,6 @@
 // Plain C at the boundary: Python owns all memory (weights, cache, results) and passes addresses.
 
 #include <algorithm>
-#include <atomic>
-#include <memory>
 #include <vector>
 
 #include "gemm.h"
@@ -64,7 +62,7 @@ class Decoder {
           all_reduce(all_reduce),
           team(threads),
           group(shape.heads / shape.kv_heads),
-          next_tile(new std::atomic<int>[shape.layers]) {
+          queues(shape.layers * QUEUES + 1) {
         const size_t n = shape.max_tokens;
         residual.resize(n * s.hidden);
         normed.resize(n * s.hidden);
@@ -104,7 +102,7 @@ class Decoder {
             row += b.lengths[i];
             blocks += b.block_counts[i];
         }
-        for (int i = 0; i < s.layers; ++i) next_tile[i] = 0;
+        for (Queue& queue : queues) queue.reset();
     }
 
     // ---- what all members run side by side ----
@@ -113,14 +111,15 @@ class Decoder {
         embed(member);
         for (int i = 0; i < s.layers; ++i) {
             const LayerAddresses& layer = layers[i];
+            Queue* queue = &queues[i * QUEUES];
             normalize(layer.attention_norm, member);
-            project_qkv(layer, member);
+            project_qkv(layer, queue[QKV]);
             rotate_and_cache(layer, member);
-            attend(layer, i, member);
-            project_back(attended.data(), s.heads * s.head_size, layer.output, member);
+            attend(layer, queue[ATTENTION], member);
+            project_back(attended.data(), s.heads * s.head_size, layer.output, queue[OUTPUT], member);
             normalize(layer.mlp_norm, member);
-            project_gate_up(layer, member);
-            project_back(gated.data(), s.intermediate, layer.down, member);
+            project_gate_up(layer, queue[GATE_UP]);
+            project_back(gated.data(), s.intermediate, layer.down, queue[DOWN], member);
         }
         project_vocabulary(logits, member);
     }
@@ -152,10 +151,10 @@ class Decoder {
             T::store16(to + i, load<Floats>(x + i) * scale * load<Floats>(norm + i));
     }
 
-    void project_qkv(const LayerAddresses& layer, int member) {
+    void project_qkv(const LayerAddresses& layer, Queue& queue) {
         const int width = (s.heads + 2 * s.kv_heads) * s.head_size;
         gemm<T>(normed.data(), s.hidden, b.tokens, s.hidden, static_cast<const Value*>(layer.qkv), width,
-                member, team.size(), [&](int row, int pair, Floats first, Floats second) {
+                team.size(), queue, [&](int row, int pair, Floats first, Floats second) {
                     float* to = &qkv[size_t(row) * width + pair * 2 * LANES];
                     store(to, first);
                     store(to + LANES, second);
@@ -234,9 +233,9 @@ class Decoder {
     }
 
     // Tiles differ in length, so members take the next one when they are done with theirs.
-    void attend(const LayerAddresses& layer, int index, int member) {
+    void attend(const LayerAddresses& layer, Queue& queue, int member) {
         const int count = int(tiles.size()) * s.kv_heads;
-        for (int i; (i = next_tile[index].fetch_add(1)) < count;) {
+        for (int i, end; queue.take(count, 1, i, end);) {
             const Tile& tile = tiles[i / s.kv_heads];
             with_rows(tile.tokens * group,
                       [&]<int ROWS>() { attend_tile<ROWS>(layer, tile, i % s.kv_heads, member); });
@@ -309,10 +308,10 @@ class Decoder {
     }
 
     // residual += a x weights, added up over the ranks.
-    void project_back(const Value* a, int depth, const void* weights, int member) {
+    void project_back(const Value* a, int depth, const void* weights, Queue& queue, int member) {
         const bool shared = s.ranks > 1;
         float* to = shared ? model.partial : residual.data();
-        gemm<T>(a, depth, b.tokens, depth, static_cast<const Value*>(weights), s.hidden, member, team.size(),
+        gemm<T>(a, depth, b.tokens, depth, static_cast<const Value*>(weights), s.hidden, team.size(), queue,
                 [&](int row, int pair, Floats first, Floats second) {
                     float* at = to + size_t(row) * s.hidden + pair * 2 * LANES;
                     store(at, shared ? first : load<Floats>(at) + first);
@@ -331,9 +330,9 @@ class Decoder {
         team.barrier();
     }
 
-    void project_gate_up(const LayerAddresses& layer, int member) {
+    void project_gate_up(const LayerAddresses& layer, Queue& queue) {
         gemm<T>(normed.data(), s.hidden, b.tokens, s.hidden, static_cast<const Value*>(layer.gate_up),
-                2 * s.intermediate, member, team.size(), [&](int row, int pair, Floats gate, Floats up) {
+                2 * s.intermediate, team.size(), queue, [&](int row, int pair, Floats gate, Floats up) {
                     const Floats silu = gate / (1.0f + exponential(-gate));
                     T::store16(&gated[size_t(row) * s.intermediate + pair * LANES], silu * up);
                 });
@@ -346,7 +345,7 @@ class Decoder {
             normalize_row(b.sampled_rows[i], model.final_norm, &normed[size_t(i) * s.hidden]);
         team.barrier();
         gemm<T>(normed.data() + s.head_begin, s.hidden, b.sampled, s.head_depth,
-                static_cast<const Value*>(model.head), s.columns, member, team.size(), [&](int row, int pair, Floats first, Floats second) {
+                static_cast<const Value*>(model.head), s.columns, team.size(), queues.back(), [&](int row, int pair, Floats first, Floats second) {
                     float* to = logits + size_t(row) * s.columns + pair * 2 * LANES;
                     store(to, first);
                     store(to + LANES, second);
@@ -359,7 +358,8 @@ class Decoder {
     const AllReduce all_reduce;
     Team team;
     const int group;  // query heads for each key-value head
-    std::unique_ptr<std::atomic<int>[]> next_tile;
+    std::vector<Queue> queues;  // one for each operation of a step that is shared out piecemeal
+    enum { QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, QUEUES };
 
     Batch b{};
     std::vector<Tile> tiles;

@@ -1,11 +1,14 @@
 // Matrix products with weights packed in panels of 16 columns: [columns / 16][depth / STEP][16][STEP].
 #pragma once
 
+#include <algorithm>
+
 #include "team.h"
 #include "vector.h"
 
 namespace isthmus {
 
+constexpr int PIECES = 4;  // of a product for each member: enough to even out, few enough to stream
 constexpr int MAX_ROWS = 12;  // 12 rows x 2 panels of sums fill 24 of the 32 vector registers
 
 // sums[r][p] += rows a[r] x panel b[p], over `depth`.
@@ -42,24 +45,30 @@ inline void with_rows(int rows, Body&& body) {
     }
 }
 
-// One member's share of `a` [rows, depth], `stride` apart, x packed weights: pairs of panels are split over the team.
-// `emit(row, pair, first, second)` gets the 16 sums of each panel of the pair.
+// One pair of panels for all rows.
 template <class T, class Emit>
-inline void gemm(const typename T::Value* a, long stride, int rows, int depth, const typename T::Value* weights,
-                 int columns, int member, int members, Emit&& emit) {
-    using Value = typename T::Value;
-    const Share pairs(columns / (2 * LANES), member, members);
-    for (int pair = pairs.begin; pair < pairs.end; ++pair) {
-        const Value* first = weights + long(pair) * 2 * LANES * depth;
-        const Value* const panels[2] = {first, first + long(LANES) * depth};
-        for (int row = 0; row < rows; row += MAX_ROWS) {
-            with_rows(rows - row < MAX_ROWS ? rows - row : MAX_ROWS, [&]<int ROWS>() {
-                Floats sums[ROWS][2] = {};
-                multiply<T, ROWS, 2>(a + row * stride, stride, panels, depth, sums);
-                for (int r = 0; r < ROWS; ++r) emit(row + r, pair, sums[r][0], sums[r][1]);
-            });
-        }
+inline void multiply_pair(const typename T::Value* a, long stride, int rows, int depth,
+                          const typename T::Value* first, int pair, Emit& emit) {
+    const typename T::Value* const panels[2] = {first, first + long(LANES) * depth};
+    for (int row = 0; row < rows; row += MAX_ROWS) {
+        with_rows(std::min(rows - row, MAX_ROWS), [&]<int ROWS>() {
+            Floats sums[ROWS][2] = {};
+            multiply<T, ROWS, 2>(a + row * stride, stride, panels, depth, sums);
+            for (int r = 0; r < ROWS; ++r) emit(row + r, pair, sums[r][0], sums[r][1]);
+        });
     }
+}
+
+// A member's part of `a` [rows, depth], `stride` apart, x packed weights: members take pairs of
+// panels from the queue. `emit(row, pair, first, second)` gets the 16 sums of each panel of a pair.
+template <class T, class Emit>
+inline void gemm(const typename T::Value* a, long stride, int rows, int depth,
+                 const typename T::Value* weights, int columns, int members, Queue& queue, Emit&& emit) {
+    const int pairs = columns / (2 * LANES);
+    const int piece = std::max(1, pairs / (members * PIECES));
+    for (int begin, end; queue.take(pairs, piece, begin, end);)
+        for (int pair = begin; pair < end; ++pair)
+            multiply_pair<T>(a, stride, rows, depth, weights + long(pair) * 2 * LANES * depth, pair, emit);
 }
 
 // Pack `weights` [columns, depth] into panels.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _SOURCES = Path(__file__).parent
-_FLAGS = (
+FLAGS = (
     "-std=c++20",
     "-O3",
     "-march=native",
@@ -139,7 +139,7 @@ def load(cache_dir: Path, format_name: str) -> Kernels:
 
 
 def _fingerprint(compiler: str) -> str:
-    digest = hashlib.sha256(" ".join([compiler, *_FLAGS, platform.machine(), _cpu()]).encode())
+    digest = hashlib.sha256(" ".join([compiler, *FLAGS, platform.machine(), _cpu()]).encode())
     for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:20]
@@ -155,7 +155,7 @@ def _cpu() -> str:
 def _compile(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    command = [compiler, *_FLAGS, str(_SOURCES / "decoder.cpp"), "-o", str(unfinished)]
+    command = [compiler, *FLAGS, str(_SOURCES / "decoder.cpp"), "-o", str(unfinished)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S, check=False

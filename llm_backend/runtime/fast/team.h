@@ -78,6 +78,22 @@ class Team {
     std::vector<std::thread> threads_;
 };
 
+// Pieces of work that members take one after the other: whoever is slowed down does less.
+class Queue {
+  public:
+    void reset() { next_.store(0, std::memory_order_relaxed); }
+
+    // Take the next `size` of `count`; return whether any is left.
+    bool take(int count, int size, int& begin, int& end) {
+        begin = next_.fetch_add(size, std::memory_order_relaxed);
+        end = begin + size < count ? begin + size : count;
+        return begin < count;
+    }
+
+  private:
+    alignas(64) std::atomic<int> next_{0};
+};
+
 // The part of [0, count) that falls to one of `size` members.
 struct Share {
     int begin, end;

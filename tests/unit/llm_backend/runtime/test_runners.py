@@ -1,0 +1,202 @@
+"""Both ways to run a step give what Hugging Face gives for each sequence alone."""
+
+from __future__ import annotations
+
+import platform
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from llm_backend.engine.plan import StepPlan
+from llm_backend.engine.scheduler import Chunk
+from llm_backend.engine.sequence import Sequence
+from llm_backend.errors import EngineStartError, ModelInvalidError
+from llm_backend.runtime import model, runner
+from llm_backend.runtime.fast import library
+from llm_backend.runtime.fast.library import UnavailableError
+from llm_backend.runtime.fast.runner import FastRunner, Sizes
+from llm_backend.runtime.ipc import SamplingParams
+from llm_backend.runtime.progress import Progress
+from llm_backend.runtime.ranks import StepRunner
+
+BLOCK = 16
+NUM_BLOCKS = 64
+CPU = torch.device("cpu")
+
+Make = Callable[[Path, Path], StepRunner]
+
+
+def load(directory: Path, dtype: torch.dtype) -> model.LoadedModel:
+    return model.load(directory, dtype, 1, lambda *_: None)
+
+
+def caches(loaded: model.LoadedModel, dtype: torch.dtype) -> list[runner.LayerCache]:
+    return runner.allocate(model.probe(loaded, CPU), NUM_BLOCKS * BLOCK, dtype, CPU)
+
+
+def plain(dtype: torch.dtype) -> Make:
+    def make(directory: Path, _: Path) -> StepRunner:
+        loaded = load(directory, dtype)
+        return runner.Runner(loaded, caches(loaded, dtype), BLOCK, CPU, Progress(None))
+
+    return make
+
+
+def fast(dtype: torch.dtype, threads: int) -> Make:
+    def make(directory: Path, cache_dir: Path) -> StepRunner:
+        loaded = load(directory, dtype)
+        sizes = Sizes(BLOCK, max_tokens=256, max_context=160, ranks=1, threads=threads)
+        return FastRunner(loaded, caches(loaded, dtype), sizes, cache_dir, Progress(None))
+
+    return make
+
+
+@pytest.fixture
+def reference(tiny_llama: Path) -> Callable[[list[int]], Tensor]:
+    """What Hugging Face says after a sequence, in fp32."""
+    whole = LlamaForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+
+    def logits(tokens: list[int]) -> Tensor:
+        with torch.inference_mode():
+            result: Tensor = whole(torch.tensor([tokens])).logits[0, -1]
+        return result
+
+    return logits
+
+
+def steps(seed: int) -> Iterator[tuple[StepPlan, list[list[int]]]]:
+    """Yield plans that mix decodes and prefill chunks, with the tokens that each sample ends."""
+    dice = random.Random(seed)
+    free = dice.sample(range(NUM_BLOCKS), NUM_BLOCKS)
+    sequences = []
+    for i in range(6):
+        made = Sequence(
+            str(i), dice.choices(range(128), k=dice.randrange(1, 120)), SamplingParams(), 500
+        )
+        made.blocks = [free.pop() for _ in range(9)]
+        sequences.append(made)
+    for _ in range(6):
+        going = dice.sample(sequences, dice.randrange(1, 7))
+        chunks = [
+            Chunk(s, dice.choice([s.num_uncomputed, -(-s.num_uncomputed // 2)])) for s in going
+        ]
+        chunks.sort(key=lambda c: c.length)
+        sampled = [c.sequence for c in chunks if c.samples]
+        yield StepPlan.of(chunks), [list(s.tokens) for s in sampled]
+        for chunk in chunks:
+            chunk.sequence.num_computed += chunk.length
+        for each in sampled:
+            each.tokens.append(dice.randrange(128))
+
+
+@pytest.mark.parametrize(
+    ("make", "tolerance"),
+    [
+        pytest.param(plain(torch.float32), 1e-4, id="plain-fp32"),
+        pytest.param(plain(torch.bfloat16), 5e-2, id="plain-bf16"),
+        pytest.param(fast(torch.float32, 1), 1e-4, id="fast-fp32-1-thread"),
+        pytest.param(fast(torch.float32, 3), 1e-4, id="fast-fp32-3-threads"),
+        pytest.param(fast(torch.bfloat16, 1), 3e-2, id="fast-bf16-1-thread"),
+        pytest.param(fast(torch.bfloat16, 2), 3e-2, id="fast-bf16-2-threads"),
+    ],
+)
+def test_a_ragged_step_equals_each_sequence_alone(
+    tiny_llama: Path,
+    kernel_cache: Path,
+    reference: Callable[[list[int]], Tensor],
+    make: Make,
+    tolerance: float,
+) -> None:
+    running = make(tiny_llama, kernel_cache)
+    compared = 0
+    for seed in range(3):
+        for plan, sampled in steps(seed):
+            logits = running.run(plan)
+            assert logits.shape == (len(sampled), 128)
+            for row, tokens in zip(logits, sampled, strict=True):
+                want = reference(tokens)
+                error = (row.float() - want).norm() / want.norm()
+                assert error < tolerance, f"{error:.1e} after {len(tokens)} tokens"
+                compared += 1
+    assert compared > 20
+
+
+def test_the_kernels_take_the_weights_over(tiny_llama: Path, kernel_cache: Path) -> None:
+    loaded = load(tiny_llama, torch.bfloat16)
+    sizes = Sizes(BLOCK, max_tokens=16, max_context=32, ranks=1, threads=1)
+
+    running = FastRunner(
+        loaded, caches(loaded, torch.bfloat16), sizes, kernel_cache, Progress(None)
+    )
+
+    left = sum(p.numel() for name, p in loaded.module.named_parameters() if "proj" in name)
+    assert left == 0
+    running.close()
+
+
+def test_another_architecture_takes_the_plain_path(tmp_path: Path, kernel_cache: Path) -> None:
+    config = Qwen2Config(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    loaded = load(tmp_path, torch.float32)
+    sizes = Sizes(BLOCK, max_tokens=16, max_context=32, ranks=1, threads=1)
+
+    with pytest.raises(UnavailableError, match="another architecture"):
+        FastRunner(loaded, caches(loaded, torch.float32), sizes, kernel_cache, Progress(None))
+
+    assert all(p.numel() for p in loaded.module.parameters())
+
+
+def test_blocks_that_are_no_whole_groups_take_the_plain_path(
+    tiny_llama: Path, kernel_cache: Path
+) -> None:
+    loaded = load(tiny_llama, torch.float32)
+    sizes = Sizes(8, max_tokens=16, max_context=32, ranks=1, threads=1)
+
+    with pytest.raises(UnavailableError, match="block size that is no multiple of 16"):
+        FastRunner(loaded, caches(loaded, torch.float32), sizes, kernel_cache, Progress(None))
+
+
+def test_more_ranks_than_heads_are_refused(tiny_llama: Path) -> None:
+    with pytest.raises(EngineStartError, match="LLM_TENSOR_PARALLEL to at most 2"):
+        model.load(tiny_llama, torch.float32, 3, lambda *_: None)
+
+
+def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalidError, match="cannot be loaded"):
+        load(tmp_path, torch.float32)
+
+
+def test_end_of_sequence_tokens_come_from_the_model(tiny_llama: Path) -> None:
+    assert load(tiny_llama, torch.float32).eos_token_ids == {2}
+
+
+def test_a_cache_too_large_for_memory_is_refused() -> None:
+    with pytest.raises(EngineStartError, match="lower LLM_KV_CACHE_MIB"):
+        runner.allocate({0: (2, 32)}, 10**13, torch.float32, CPU)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flag is x86's")
+def test_a_cpu_without_bf16_instructions_computes_the_same(
+    tiny_llama: Path,
+    tmp_path: Path,
+    reference: Callable[[list[int]], Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old_cpu = [f for f in library.FLAGS if f != "-march=native"] + ["-march=x86-64-v3", "-O1"]
+    monkeypatch.setattr(library, "FLAGS", tuple(old_cpu))
+
+    test_a_ragged_step_equals_each_sequence_alone(
+        tiny_llama, tmp_path, reference, fast(torch.bfloat16, 2), 3e-2
+    )
