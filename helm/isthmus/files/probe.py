@@ -11,10 +11,11 @@ def main(url: str, directory: str = TLS) -> int:
     context = ssl.create_default_context(cafile=f"{directory}/ca.crt")
     context.load_cert_chain(f"{directory}/tls.crt", f"{directory}/tls.key")
     try:
-        with urllib.request.urlopen(url, timeout=4, context=context) as response:
+        # The chart's own https URL, never a caller's.
+        with urllib.request.urlopen(url, timeout=4, context=context) as response:  # noqa: S310
             return 0 if response.status == 200 else 1
     except OSError as error:
-        print(f"{url}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{url}: {error}\n")
         return 1
 
 

@@ -221,6 +221,9 @@ labels:
   isthmus.dev/replica: {{ .group | quote }}
   azure.workload.identity/use: {{ not (empty .root.Values.modelStorage.workloadIdentityClientId) | quote }}
 annotations:
+  {{- $ours := eq .root.Values.llm.backend "deepspeed" }}
+  {{- $digest := ternary .root.Values.images.llm.digest (contains "@sha256:" .root.Values.llm.image) $ours }}
+  {{- include "isthmus.skips" (dict "root" .root "probes" "" "llm" true "secrets" .root.Values.llm.apiKeySecret "digest" $digest) | nindent 2 }}
   checksum/scripts: {{ include (print .root.Template.BasePath "/llm-scripts.yaml") .root | sha256sum }}
 {{- end -}}
 

@@ -71,6 +71,8 @@ metadata:
     {{- include "isthmus.podLabels" (dict "root" $root "side" "ray") | nindent 4 }}
     isthmus.dev/role: {{ .role }}
     azure.workload.identity/use: {{ not (empty $v.serve.workloadIdentityClientId) | quote }}
+  annotations:
+    {{- include "isthmus.skips" (dict "root" $root "probes" "KubeRay adds probes to every Ray container." "head" (eq .role "head") "secrets" $v.llm.apiKeySecret "digest" $v.images.serve.digest) | nindent 4 }}
 spec:
   serviceAccountName: {{ include "isthmus.rayAccount" $root }}
   # Only the head's autoscaler speaks to the API server.

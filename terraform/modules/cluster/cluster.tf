@@ -2,6 +2,7 @@ resource "azurerm_kubernetes_cluster" "this" {
   # checkov:skip=CKV_AZURE_117:Disks are encrypted with platform keys; a disk encryption set needs a key vault that is the customer's choice.
   # checkov:skip=CKV_AZURE_227:Encryption at host has to be enabled for the subscription first.
   # checkov:skip=CKV_AZURE_226:Ephemeral OS disks do not fit every VM size that system_pool may name.
+  # checkov:skip=CKV_AZURE_4:Metrics and logs go to the platform's kube-prometheus-stack; a Log Analytics workspace is the customer's choice.
   name                = var.name
   location            = var.location
   resource_group_name = var.resource_group_name

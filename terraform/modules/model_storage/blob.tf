@@ -3,6 +3,7 @@ resource "azurerm_storage_account" "blob" {
   # checkov:skip=CKV_AZURE_33:The account has no queues.
   # checkov:skip=CKV_AZURE_206:Models can be downloaded again from where they came; zone redundancy keeps them available.
   # checkov:skip=CKV2_AZURE_21:Access is by managed identity only and shows in the activity log.
+  # checkov:skip=CKV_AZURE_59:It is disabled, by the attribute public_network_access that checkov does not know yet.
   name                            = var.storage_account_name
   location                        = var.location
   resource_group_name             = var.resource_group_name
