@@ -194,4 +194,9 @@ class Engine(Generic[LogitsT]):
             return Code.INVALID_REQUEST, (
                 f"The prompt has a token id outside the vocabulary of {self._vocab_size}."
             )
+        biased = (token for token, _ in request.sampling.logit_bias)
+        if not all(0 <= token < self._vocab_size for token in biased):
+            return Code.INVALID_REQUEST, (
+                f"logit_bias names a token id outside the vocabulary of {self._vocab_size}."
+            )
         return None

@@ -82,6 +82,7 @@ class FastRunner:
         self._all_reduce = library.AllReduce(self._add_ranks)
         self._keep = [caches, self._partial]
         self._decoder = self._create(decoder, caches, sizes)
+        _release(model.module)
 
     def run(self, plan: StepPlan) -> Tensor:
         """Compute one step and return the logits [sampled, vocabulary] of its sampling rows."""
@@ -120,8 +121,8 @@ class FastRunner:
             addresses[i] = library.LayerAddresses(*(t.data_ptr() for t in places))
         head = self._pack(decoder.take_head())
         cosines, sines = (self._hold(t) for t in decoder.rotary_tables(sizes.max_context))
-        embedding = self._hold(decoder.embedding)
-        norm = self._hold(decoder.final_norm.float())
+        embedding = self._hold(decoder.embedding.clone())
+        norm = self._hold(decoder.final_norm.float().clone())
         places = [embedding, head, norm, cosines, sines, self._partial]
         model = library.ModelAddresses(
             ctypes.cast(addresses, ctypes.c_void_p), *(t.data_ptr() for t in places)
@@ -221,7 +222,9 @@ class _Llama:
 
     @staticmethod
     def norms(layer: Any) -> list[Tensor]:
-        return [layer.input_layernorm.weight, layer.post_attention_layernorm.weight]
+        """Return copies of the weights of a layer's two norms."""
+        norms = (layer.input_layernorm, layer.post_attention_layernorm)
+        return [norm.weight.detach().clone() for norm in norms]
 
     def rotary_tables(self, length: int) -> tuple[Tensor, Tensor]:
         """Return cosines and sines [length, head size / 2], as the model itself computes them."""
@@ -255,6 +258,12 @@ def _first_column(head: Any) -> int:
     if not isinstance(head, LmHeadLinearAllreduce):
         return 0
     return int(sum(head._partition_sizes[: head.tp_index]))
+
+
+def _release(module: nn.Module) -> None:
+    """Free the parameters: even a small one may keep a whole mapped file in memory."""
+    for parameter in module.parameters():
+        parameter.data = parameter.new_empty(0)
 
 
 def _take(linear: nn.Module) -> Tensor:

@@ -190,6 +190,11 @@ def test_a_request_is_dropped_at_its_deadline_wherever_it_stands(
         (request("r", [1] * 60, 5), Code.CONTEXT_LENGTH_EXCEEDED, "context length of 64 tokens"),
         (request("r", [1, 50]), Code.INVALID_REQUEST, "outside the vocabulary of 50"),
         (request("r", [-1]), Code.INVALID_REQUEST, "outside the vocabulary of 50"),
+        (
+            request("r", [1], sampling=SamplingParams(logit_bias=((50, 1.0),))),
+            Code.INVALID_REQUEST,
+            "logit_bias names a token id outside the vocabulary of 50",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_rejected_in_a_sentence(
