@@ -22,6 +22,11 @@ applications:
           num_cpus: {{ $d.cpus }}
           num_gpus: 0
       {{- end }}
+      - name: Ingestor
+        num_replicas: 1
+        ray_actor_options:
+          num_cpus: {{ .Values.serve.ingestor.cpus }}
+          num_gpus: 0
 {{- end -}}
 
 {{- define "isthmus.llmUrl" -}}

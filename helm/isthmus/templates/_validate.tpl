@@ -20,6 +20,10 @@
 {{- fail (printf "serve.workers[%s].minReplicas %v is above its maxReplicas %v; lower one or raise the other." .name .minReplicas .maxReplicas) -}}
 {{- end -}}
 {{- end -}}
+{{- $pods := 0 -}}{{- range .Values.serve.workers -}}{{- $pods = add $pods .maxReplicas -}}{{- end -}}
+{{- if and (gt (int $pods) 1) (not (contains "://" .Values.serve.storeUri)) -}}
+{{- fail (printf "serve.storeUri %q is a directory inside one pod, but serve.workers may have %d pods; use az://container/path, or lower maxReplicas to 1." .Values.serve.storeUri (int $pods)) -}}
+{{- end -}}
 {{- range $name := list "gateway" "retriever" -}}
 {{- $d := index $.Values.serve $name -}}
 {{- if gt $d.minReplicas $d.maxReplicas -}}

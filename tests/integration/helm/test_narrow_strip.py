@@ -10,6 +10,9 @@ from llm_backend.settings import LlmSettings
 from rag_graph.settings import RagSettings
 from tests.support import chart
 
+AWAITED = {"RAG_LLM_TLS_CA", "RAG_LLM_TLS_CERT", "RAG_LLM_TLS_KEY"}
+"""Agreed names that rag_graph does not read yet: docs/operations/unproven.md, "Mutual TLS"."""
+
 BACKENDS: dict[str, dict[str, Any]] = {
     "deepspeed": {},
     "vllm": {},
@@ -55,7 +58,7 @@ def test_every_setting_that_the_chart_names_exists() -> None:
         text = str(chart.rendered(case))
         named |= {w for w in text.replace("'", " ").split() if w.startswith(("RAG_", "LLM_"))}
     assert "LLM_TENSOR_PARALLEL" in named
-    assert named - known == set()
+    assert named - known <= AWAITED
 
 
 def test_the_settings_accept_what_the_chart_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,11 @@ SENTENCES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["serve.faultTolerance.passwordSecret is empty; name the Secret"],
     ),
     (PROD, {"serve": {"storageAccount": ""}}, ["serve.storageAccount is empty"]),
+    (
+        SPOT,
+        {"serve": {"storeUri": "/data"}},
+        ['serve.storeUri "/data" is a directory inside one pod', "may have 6 pods"],
+    ),
     ("values.yaml", {"secretStore": {"enabled": True}}, ["secretStore.enabled needs"]),
     (
         "values.yaml",
@@ -97,9 +102,11 @@ SENTENCES: list[tuple[str, dict[str, Any], list[str]]] = [
         "values.yaml",
         {
             "serve": {
+                "storeUri": "az://documents/store",
+                "storageAccount": "a",
                 "workers": [
                     {"name": "a", "minReplicas": 3, "maxReplicas": 2, "cpu": "1", "memory": "1Gi"}
-                ]
+                ],
             }
         },
         ["serve.workers[a].minReplicas 3 is above its maxReplicas 2"],
@@ -109,7 +116,7 @@ SENTENCES: list[tuple[str, dict[str, Any], list[str]]] = [
         {
             "serve": {
                 "workers": [
-                    {"name": "a", "minReplicas": 1, "maxReplicas": 2, "cpu": "1", "memory": "1Gi"}
+                    {"name": "a", "minReplicas": 1, "maxReplicas": 1, "cpu": "1", "memory": "1Gi"}
                 ]
                 * 2
             }

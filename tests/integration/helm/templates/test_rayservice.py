@@ -6,6 +6,7 @@ import yaml
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.serve.schema import ServeDeploySchema
 
+from serve_app.app import CPU_SHARES
 from tests.support import chart
 from tests.support.strict import unknown_keys
 
@@ -51,7 +52,12 @@ def test_serve_reads_its_config_and_every_key_is_known() -> None:
         config = yaml.safe_load(spec["serveConfigV2"])
         parsed = ServeDeploySchema.model_validate(config)
         assert unknown_keys(config, ServeDeploySchema) == []
-        assert [d.name for d in parsed.applications[0].deployments] == ["Gateway", "Retriever"]
+        assert [d.name for d in parsed.applications[0].deployments] == [
+            "Gateway",
+            "Retriever",
+            "Ingestor",
+        ]
+        assert {d.name for d in parsed.applications[0].deployments} == set(CPU_SHARES)
 
 
 def test_an_unknown_serve_key_is_caught() -> None:

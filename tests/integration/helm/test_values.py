@@ -1,0 +1,62 @@
+"""values.yaml explains every value, and the schema knows exactly the values that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import chart
+
+VALUES = chart.CHART / "values.yaml"
+FREE = {"serve.settings", "llm.settings", "llm.nccl", "ingress.annotations"}
+"""Maps whose keys are the user's."""
+
+
+def test_every_line_is_explained() -> None:
+    """A value has a comment on its line, or stands in a block whose first line has one."""
+    explained: list[tuple[int, bool]] = []
+    for line in VALUES.read_text().splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        indent = len(line) - len(line.lstrip("- "))
+        explained = [(i, e) for i, e in explained if i < indent]
+        has = " # " in line
+        scalar = not re.search(r":$|:\s+#", line)
+        assert has or not scalar or any(e for _, e in explained), line
+        explained.append((indent, has))
+
+
+def walk(values: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return paths where values and schema differ."""
+    if path in FREE or not isinstance(values, dict):
+        return []
+    known = set(schema["properties"]) - ({"global"} if not path else set())
+    found = [f"{path}.{k}" for k in known ^ set(values)]
+    if schema.get("additionalProperties") is not False:
+        found.append(f"{path} is open")
+    for key in known & set(values):
+        found += walk(values[key], schema["properties"][key], f"{path}.{key}".lstrip("."))
+    return found
+
+
+def test_the_schema_is_closed_and_complete() -> None:
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    assert walk(yaml.safe_load(VALUES.read_text()), schema) == []
+
+
+@pytest.mark.parametrize("name", ["dev", "prod", "spot"])
+def test_the_examples_say_nothing_twice(name: str) -> None:
+    """A worked example holds only what differs from the defaults."""
+    base = yaml.safe_load(VALUES.read_text())
+    example = yaml.safe_load((chart.CHART / f"values-{name}.yaml").read_text())
+    assert list(_same(example, base)) == []
+
+
+def _same(example: Any, base: Any, path: str = "") -> list[str]:
+    if isinstance(example, dict) and isinstance(base, dict):
+        return [p for k, v in example.items() for p in _same(v, base.get(k), f"{path}.{k}")]
+    return [path] if example == base else []
