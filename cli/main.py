@@ -7,6 +7,7 @@ import sys
 import typer
 
 from cli import ask, cluster, config, doctor, ingest, up
+from cli import eval as evaluation
 from cli.errors import CliError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(evaluation.app, name="eval")
 
 
 def main() -> None:

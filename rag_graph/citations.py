@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rag_graph.prompts import sentences
+from rag_graph.prompts import MARKER, sentences
 from rag_graph.state import Citation, Passage
 
-MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _OPENING = re.compile(r"\[[\d\s,]*$")
 _LONGEST_MARKER = 32
 _WORD = re.compile(r"\w+(?:[-.:=/_]\w+)*")

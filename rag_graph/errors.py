@@ -10,6 +10,7 @@
     │   └── CollectionNotFoundError      no such collection
     ├── InvalidQueryError                a question or search that cannot be run as asked
     ├── StoreError                       the vector store cannot be read or written
+    ├── EvalDataError                    a data set cannot be read
     ├── EmbedderError                    the embedding model is missing, broken or does not fit
     └── LLMError                         the LLM service did not answer
         ├── LLMRequestError              it refused the request: sending it again is useless
@@ -99,6 +100,12 @@ class StoreError(RagError):
 
 class EmbedderError(RagError):
     """The embedding model is missing, broken, or does not fit the collection."""
+
+
+class EvalDataError(RagError):
+    """A data set for evaluation cannot be read."""
+
+    default_code = Code.INVALID_REQUEST
 
 
 class LLMError(RagError):

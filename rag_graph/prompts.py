@@ -19,6 +19,8 @@ HEAD = (
     "After each statement cite its passage by number, like [1]. "
     "If the passages do not answer the question, say so."
 )
+MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+"""A citation marker: [1] or [1, 2]."""
 BYTES_PER_TOKEN = 3
 """Bytes of UTF-8 a token stands for, at the low end for English: the budget errs to be kept."""
 WRAPPING_TOKENS = 16
@@ -69,6 +71,11 @@ def sentences(text: str) -> list[str]:
     """Split `text` after sentence ends and line breaks. A point inside a word ends nothing."""
     parts = re.split(r"(?<=[.!?])\s+|\n+", text)
     return [part.strip() for part in parts if part.strip()]
+
+
+def without_markers(text: str) -> str:
+    """Return `text` less its citation markers."""
+    return re.sub(r"\s*" + MARKER.pattern, "", text)
 
 
 def messages(

@@ -53,10 +53,29 @@ class RagSettings(BaseSettings):
         le=1000,
         description="Passages that dense and BM25 search each bring to the fusion.",
     )
-    read_consistency_s: float = Field(
-        default=1.0,
+    rank_constant: int = Field(
+        default=5,
         ge=0,
-        description="Seconds after which a reader looks for what other processes wrote.",
+        description="k of reciprocal rank fusion: the smaller, the more a first place counts.",
+    )
+    read_consistency_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds after which a reader looks for what other processes wrote; "
+        "0 looks on every search.",
+    )
+    maintain_every: int = Field(
+        default=32, ge=1, description="Documents written between two compactions of a collection."
+    )
+    keep_versions_s: float = Field(
+        default=600.0,
+        ge=1,
+        description="Seconds for which a replaced version of a table is kept for its readers.",
+    )
+    index_rows: int = Field(
+        default=25_000,
+        ge=256,
+        description="Chunks from which on dense search uses an approximate index.",
     )
     context_tokens: int = Field(
         default=1000, ge=64, description="Most tokens of passages put into a prompt."

@@ -64,7 +64,8 @@ def _cut(text: str, context: str, embedder: Embedder, chunk_tokens: int) -> Iter
 def _context(title: str, section: Section, embedder: Embedder) -> str:
     """Return title and headings on one line, outermost dropped first when they are too long."""
     parts = list(section.headings)
-    if parts[:1] != [title]:
+    # A title without a letter, such as a file's number, says nothing and only dilutes.
+    if parts[:1] != [title] and any(c.isalpha() for c in title):
         parts.insert(0, title)
     while parts:
         context = HEADING_SEPARATOR.join(parts) + "\n"

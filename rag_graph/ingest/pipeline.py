@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from rag_graph.errors import DocumentTooLargeError
 from rag_graph.ingest.chunk import Chunk, split
@@ -70,6 +69,15 @@ class Ingestor:
         store, embedder = await asyncio.gather(Store.open(settings), open_embedder(settings))
         return cls(store, embedder, settings)
 
+    async def maintain(self, collection: str = DEFAULT_COLLECTION) -> None:
+        """Compact a collection now; it also happens by itself every `maintain_every` documents.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+            StoreError: the store cannot be written.
+        """
+        await (await self._store.collection(collection)).maintain()
+
     async def aclose(self) -> None:
         """End the parsing processes."""
         await self._sandbox.aclose()
@@ -108,10 +116,15 @@ class Ingestor:
         chunks = await asyncio.to_thread(
             split, document_id, parsed, self._embedder, target.info.chunk_tokens
         )
-        await self._store_chunks(target, document_id, name, parsed, chunks, on_progress)
-        await target.put_document(
-            _document_row(document_id, name, parsed, content_hash, len(chunks), len(content))
+        known_vectors = await target.vectors_of(document_id) if known else {}
+        vectors = await self._vectors(chunks, known_vectors, on_progress)
+        on_progress(Progress("indexing", 0, len(chunks)))
+        await target.replace(
+            _document_row(document_id, name, parsed, content_hash, len(chunks), len(content)),
+            [_chunk_row(document_id, name, parsed.title, content_hash, c) for c in chunks],
+            vectors,
         )
+        on_progress(Progress("indexing", len(chunks), len(chunks)))
         status: Literal["replaced", "created"] = "replaced" if known else "created"
         return DocumentReport(document_id, name, parsed.title, len(chunks), status)
 
@@ -136,22 +149,6 @@ class Ingestor:
         recipe = f"{PARSER_VERSION}/{self._embedder.name}/{chunk_tokens}/"
         return hashlib.sha256(recipe.encode() + content).hexdigest()
 
-    async def _store_chunks(
-        self,
-        target: Collection,
-        document_id: str,
-        name: str,
-        parsed: Parsed,
-        chunks: Sequence[Chunk],
-        on_progress: OnProgress,
-    ) -> None:
-        old = await target.chunks_of(document_id)
-        vectors = await self._vectors(chunks, _known_vectors(old), on_progress)
-        on_progress(Progress("indexing", 0, len(chunks)))
-        rows = [_chunk_row(document_id, name, parsed.title, i, c) for i, c in enumerate(chunks)]
-        await target.put_chunks(rows + _vacant_rows(document_id, old, len(chunks)), vectors)
-        on_progress(Progress("indexing", len(chunks), len(chunks)))
-
     async def _vectors(
         self, chunks: Sequence[Chunk], known: dict[str, Vectors], on_progress: OnProgress
     ) -> Vectors:
@@ -172,20 +169,12 @@ def document_key(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def _known_vectors(old: pa.Table) -> dict[str, Vectors]:
-    return {
-        row["chunk_id"]: np.array(row["vector"], np.float32)
-        for row in old.to_pylist()
-        if row["vector"] is not None
-    }
-
-
 def _chunk_row(
-    document_id: str, name: str, title: str, number: int, chunk: Chunk
+    document_id: str, name: str, title: str, content_hash: str, chunk: Chunk
 ) -> dict[str, Any]:
     return {
-        "slot": _slot(document_id, number),
         "document_id": document_id,
+        "revision": content_hash[:16],
         "chunk_id": chunk.chunk_id,
         "title": title,
         "source": name,
@@ -194,17 +183,6 @@ def _chunk_row(
         "page": chunk.page,
         "heading": chunk.heading,
     }
-
-
-def _vacant_rows(document_id: str, old: pa.Table, used: int) -> list[dict[str, Any]]:
-    """Return vacant rows for the slots of `old` that the new chunks do not take."""
-    taken = {_slot(document_id, number) for number in range(used)}
-    slots = [slot for slot in old["slot"].to_pylist() if slot not in taken]
-    return [{"slot": slot, "document_id": document_id} for slot in slots]
-
-
-def _slot(document_id: str, number: int) -> str:
-    return f"{document_id}:{number}"
 
 
 def _document_row(

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 
 from rag_graph.errors import EmbedderError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.boundary import store_errors
 from rag_graph.retrieval.embedder import Embedder, Vectors
+from rag_graph.retrieval.locks import WriterLock
+from rag_graph.retrieval.maintenance import compact, maintain_chunks
+from rag_graph.settings import RagSettings
 
 Row = dict[str, Any]
 
@@ -44,11 +48,18 @@ class Collection:
     """Handles on the two tables of a collection's version."""
 
     def __init__(
-        self, info: CollectionInfo, documents: lancedb.AsyncTable, chunks: lancedb.AsyncTable
+        self,
+        info: CollectionInfo,
+        documents: lancedb.AsyncTable,
+        chunks: lancedb.AsyncTable,
+        settings: RagSettings,
     ) -> None:
         self.info = info
         self._documents = documents
         self._chunks = chunks
+        self._settings = settings
+        self._lock = WriterLock(settings.store_uri, info.name)
+        self._unmaintained = 0
 
     def check_embedder(self, embedder: Embedder) -> None:
         """Refuse vectors of another model than the collection's.
@@ -100,47 +111,87 @@ class Collection:
             rows = (await query.select(names).limit(1).to_arrow()).to_pylist()
         return Document(**rows[0]) if rows else None
 
-    async def chunks_of(self, document_id: str) -> pa.Table:
-        """Return the slots, chunk ids and vectors of a document, vacant slots included.
+    async def vectors_of(self, document_id: str) -> dict[str, Vectors]:
+        """Return the vectors of a document's chunks by chunk id.
 
         Raises:
             StoreError: the table cannot be read.
         """
-        with store_errors(f"read collection {self.info.name!r}"):
-            query = self._chunks.query().where(f"document_id = {schema.quote(document_id)}")
-            return await query.select(["slot", "chunk_id", "vector"]).to_arrow()
+        rows = await self._rows_of(document_id, ["chunk_id", "vector"])
+        full = [row for row in rows if row["vector"] is not None]
+        return {row["chunk_id"]: np.array(row["vector"], np.float32) for row in full}
 
-    async def put_chunks(self, rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> None:
-        """Upsert `rows` by slot, in one commit.
+    async def replace(
+        self, document: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]], vectors: Vectors
+    ) -> None:
+        """Put a document in place of its earlier state, at one instant to every reader.
 
         Args:
-            rows: the columns but `vector`; a row without `content` is vacant.
-            vectors: float32 [rows with content, dimension], in their order.
+            document: its row in `documents`.
+            chunks: its rows in `chunks`, less slots and vectors, in reading order.
+            vectors: float32 [len(chunks), dimension].
 
         Raises:
-            StoreError: the table cannot be written.
+            StoreError: the tables cannot be written.
         """
+        document_id = document["document_id"]
+        with store_errors(f"write collection {self.info.name!r}"):
+            async with self._lock.held():
+                old = {row["slot"] for row in await self._rows_of(document_id, ["slot"])}
+                await self._upsert_chunks(_with_slots(document_id, chunks, old), vectors)
+                await self._upsert_document(document)
+                await self._maintain_at_times()
+
+    async def maintain(self) -> None:
+        """Compact the tables and bring their indices up to date. Readers and writers go on.
+
+        Raises:
+            StoreError: the tables cannot be written.
+        """
+        with store_errors(f"compact collection {self.info.name!r}"):
+            async with self._lock.held():
+                await self._maintain()
+
+    async def _maintain_at_times(self) -> None:
+        self._unmaintained += 1
+        if self._unmaintained >= self._settings.maintain_every:
+            await self._maintain()
+
+    async def _maintain(self) -> None:
+        keep_s = self._settings.keep_versions_s
+        await maintain_chunks(self._chunks, self._settings.index_rows, keep_s)
+        await compact(self._documents, keep_s)
+        self._unmaintained = 0
+
+    async def _rows_of(self, document_id: str, columns: list[str]) -> list[Row]:
+        with store_errors(f"read collection {self.info.name!r}"):
+            query = self._chunks.query().where(f"document_id = {schema.quote(document_id)}")
+            rows: list[Row] = (await query.select(columns).to_arrow()).to_pylist()
+        return rows
+
+    async def _upsert_chunks(self, rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> None:
         columns = schema.chunks(self.info.dimension)
-        given = pa.Table.from_pylist(
-            list(rows), schema=columns.remove(columns.get_field_index("vector"))
-        )
-        table = given.append_column(columns.field("vector"), _vector_column(rows, vectors))
-        with store_errors(f"write collection {self.info.name!r}"):
-            merge = self._chunks.merge_insert("slot")
-            merge = merge.when_matched_update_all().when_not_matched_insert_all()
-            # "null": LanceDB takes the missing vector of a vacant slot for a bad one.
-            await merge.execute(table, on_bad_vectors="null")
+        plain = columns.remove(columns.get_field_index("vector"))
+        table = pa.Table.from_pylist(list(rows), schema=plain)
+        table = table.append_column(columns.field("vector"), _vector_column(rows, vectors))
+        merge = self._chunks.merge_insert("slot")
+        merge = merge.when_matched_update_all().when_not_matched_insert_all()
+        # "null": LanceDB takes the missing vector of a vacant slot for a bad one.
+        await merge.execute(table, on_bad_vectors="null")
 
-    async def put_document(self, row: Mapping[str, Any]) -> None:
-        """Upsert one row of the `documents` table.
-
-        Raises:
-            StoreError: the table cannot be written.
-        """
+    async def _upsert_document(self, row: Mapping[str, Any]) -> None:
         table = pa.Table.from_pylist([dict(row)], schema=schema.DOCUMENTS)
-        with store_errors(f"write collection {self.info.name!r}"):
-            merge = self._documents.merge_insert("document_id")
-            await merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
+        merge = self._documents.merge_insert("document_id")
+        await merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
+
+
+def _with_slots(
+    document_id: str, chunks: Sequence[Mapping[str, Any]], old: set[str]
+) -> list[dict[str, Any]]:
+    """Return the chunks in their slots, and vacant rows for the slots that they leave."""
+    rows = [{**chunk, "slot": f"{document_id}:{i}"} for i, chunk in enumerate(chunks)]
+    left = sorted(old - {row["slot"] for row in rows})
+    return rows + [{"slot": slot, "document_id": document_id} for slot in left]
 
 
 def _vector_column(rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> pa.Array:

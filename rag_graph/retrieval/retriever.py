@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from rag_graph.errors import CollectionNotFoundError, InvalidQueryError
+from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, StoreError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection, Row
 from rag_graph.retrieval.embedder import Embedder, open_embedder
@@ -13,6 +13,9 @@ from rag_graph.retrieval.fusion import fuse
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, Passage, SearchQuery
+
+MAX_SEARCHES = 10
+"""Tries to see one state of every document. A commit takes longer than a search: two suffice."""
 
 
 class Retriever:
@@ -46,31 +49,60 @@ class Retriever:
             EmbedderError: the embedder is not the collection's, or failed.
             StoreError: the store cannot be read.
         """
+        rankings = await self.rankings(query)
+        best = combine(rankings, self._settings.rank_constant)
+        wanted = query.top_k or self._settings.top_k
+        return [_passage(row, score) for row, score in best[:wanted]]
+
+    async def rankings(self, query: SearchQuery) -> list[list[Row]]:
+        """Return what dense and BM25 search find, before their fusion.
+
+        Raises:
+            RagError: as `search` does.
+        """
         where = _check(query)
         try:
             collection = await self._store.collection(query.collection)
         except CollectionNotFoundError:
             if query.collection == DEFAULT_COLLECTION:
-                return []
+                return [[], []]
             raise
         collection.check_embedder(self._embedder)
-        rankings = await self._rank(collection, query.text, where)
-        return _passages(rankings, query.top_k or self._settings.top_k)
+        return await self._rank(collection, query.text, where)
 
     async def _rank(self, collection: Collection, text: str, where: str | None) -> list[list[Row]]:
+        """Search both ways, again if a document was replaced between the two."""
         limit = self._settings.candidates
-        return list(
-            await asyncio.gather(
-                self._dense(collection, text, limit, where),
-                collection.bm25(text, limit, where),
+        vector = (await self._embedder.embed([text]))[0]
+        for _ in range(MAX_SEARCHES):
+            rankings = list(
+                await asyncio.gather(
+                    collection.dense(vector, limit, where), collection.bm25(text, limit, where)
+                )
             )
+            if not torn(rankings):
+                return rankings
+        raise StoreError(
+            f"Collection {collection.info.name!r} changes faster than it can be read. Try again."
         )
 
-    async def _dense(
-        self, collection: Collection, text: str, limit: int, where: str | None
-    ) -> list[Row]:
-        vectors = await self._embedder.embed([text])
-        return await collection.dense(vectors[0], limit, where)
+
+def combine(rankings: Sequence[Sequence[Row]], constant: int) -> list[tuple[Row, float]]:
+    """Return the rows of a dense and a BM25 ranking fused, with their scores, best first."""
+    dense, bm25 = rankings
+    top = max((row["_score"] for row in bm25), default=1.0) or 1.0
+    evidence = {row["slot"]: 1 - row["_distance"] for row in dense}
+    for row in bm25:
+        evidence[row["slot"]] = evidence.get(row["slot"], 0.0) + row["_score"] / top
+    rows = {row["slot"]: row for ranking in rankings for row in ranking}
+    slots = [[row["slot"] for row in ranking] for ranking in rankings]
+    return [(rows[slot], score) for slot, score in fuse(slots, constant, evidence)]
+
+
+def torn(rankings: Sequence[Sequence[Row]]) -> bool:
+    """Whether the rankings saw two states of one document: each search reads its own snapshot."""
+    states = {(row["document_id"], row["revision"]) for ranking in rankings for row in ranking}
+    return len(states) != len({document_id for document_id, _ in states})
 
 
 def _check(query: SearchQuery) -> str | None:
@@ -79,12 +111,6 @@ def _check(query: SearchQuery) -> str | None:
     if query.top_k is not None and query.top_k < 1:
         raise InvalidQueryError("top_k must be at least 1.", None, "top_k")
     return schema.where(dict(query.filters))
-
-
-def _passages(rankings: Sequence[Sequence[Row]], top_k: int) -> list[Passage]:
-    rows = {row["slot"]: row for ranking in rankings for row in ranking}
-    fused = fuse([[row["slot"] for row in ranking] for ranking in rankings])
-    return [_passage(rows[slot], score) for slot, score in fused[:top_k]]
 
 
 def _passage(row: Row, score: float) -> Passage:

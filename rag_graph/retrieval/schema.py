@@ -40,8 +40,12 @@ DOCUMENTS = pa.schema(
     ]
 )
 
+VACANT = "content IS NULL"
+"""What holds for a vacant slot."""
+
 SEARCH_COLUMNS = [
     "slot",
+    "revision",
     "chunk_id",
     "document_id",
     "title",
@@ -63,6 +67,8 @@ def chunks(dimension: int) -> pa.Schema:
         [
             pa.field("slot", pa.string(), nullable=False),
             pa.field("document_id", pa.string(), nullable=False),
+            # The same in all slots of one state of a document: tells a torn read.
+            pa.field("revision", pa.string()),
             pa.field("chunk_id", pa.string()),
             pa.field("title", pa.string()),
             pa.field("source", pa.string()),

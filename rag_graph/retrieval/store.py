@@ -22,8 +22,9 @@ FULL_TEXT = FTS(stem=True, remove_stop_words=True, ascii_folding=True, with_posi
 class Store:
     """One connection to the database. Open it with `Store.open`."""
 
-    def __init__(self, connection: lancedb.AsyncConnection) -> None:
+    def __init__(self, connection: lancedb.AsyncConnection, settings: RagSettings) -> None:
         self._connection = connection
+        self._settings = settings
         self._collections: lancedb.AsyncTable | None = None
         self._open: dict[tuple[str, int], Collection] = {}
 
@@ -39,7 +40,7 @@ class Store:
             connection = await lancedb.connect_async(
                 settings.store_uri, read_consistency_interval=interval
             )
-            return cls(connection)
+            return cls(connection, settings)
 
     async def collection(self, name: str) -> Collection:
         """Return the live version of collection `name`.
@@ -108,7 +109,7 @@ class Store:
                     )
                     for kind in ("documents", "chunks")
                 ]
-            self._open[key] = Collection(info, documents, chunks)
+            self._open[key] = Collection(info, documents, chunks, self._settings)
         return self._open[key]
 
     async def _create_tables(self, info: CollectionInfo) -> None:

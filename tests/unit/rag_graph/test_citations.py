@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_graph.citations import MARKER, MarkerFilter, cite
+from rag_graph.citations import MarkerFilter, cite
+from rag_graph.prompts import MARKER
 from tests.support.rag import passage
 
 TAINT = passage("Pools differ. The GPU pools carry the taint sku=gpu:NoSchedule.", 1, page=3)

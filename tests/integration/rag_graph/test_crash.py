@@ -1,0 +1,116 @@
+"""Writers killed at any point, two writers at once: readers never see half a document."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from asyncio.subprocess import Process
+from collections import defaultdict
+from pathlib import Path
+
+import lancedb
+import pytest
+
+from rag_graph.retrieval.retriever import Retriever
+from rag_graph.retrieval.store import Store
+from rag_graph.state import Passage, SearchQuery
+from tests.support import rewriter
+from tests.support.processes import ROOT
+from tests.support.rag import FakeEmbedder
+
+KILLS = 20
+
+
+async def start(folder: Path, first: int) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.rewriter", str(folder), str(first), cwd=ROOT
+    )
+
+
+def check(passages: list[Passage]) -> dict[str, int]:
+    """Assert that every document is there once, in one version, whole. Return the versions."""
+    seen: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for passage in passages:
+        _, name, version, part, parts = passage.text.split()
+        seen[name].append((int(version), int(part), int(parts)))
+    for name, found in seen.items():
+        version, _, parts = found[0]
+        assert sorted(found) == [(version, i, parts) for i in range(parts)], name
+    return {name: found[0][0] for name, found in seen.items()}
+
+
+class Reader:
+    """Searches until it is told to stop, and checks what it finds."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self.versions: dict[str, int] = {}
+        self.searches = 0
+        self.changed = asyncio.Event()
+        """Set when a search finds another version than the last one did."""
+
+    async def look(self) -> None:
+        found = check(await self._retriever.search(SearchQuery("part", top_k=100)))
+        assert found.keys() >= self.versions.keys(), "a document vanished"
+        assert all(found[name] >= version for name, version in self.versions.items())
+        if found != self.versions:
+            self.changed.set()
+        self.versions = found
+        self.searches += 1
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self.look()
+
+
+async def open_reader(folder: Path) -> Reader:
+    used = rewriter.settings(folder)
+    return Reader(Retriever(await Store.open(used), FakeEmbedder(), used))
+
+
+@pytest.mark.timeout(280)
+async def test_a_writer_killed_at_random_leaves_whole_documents(tmp_path: Path) -> None:
+    reader, stop = await open_reader(tmp_path), asyncio.Event()
+    reading = asyncio.create_task(reader.run(stop))
+    dice = random.Random(4)
+    for kill in range(KILLS):
+        reader.changed.clear()
+        writer = await start(tmp_path, 1000 * kill)
+        # Wait until it writes, then strike after a random part of its loop.
+        async with asyncio.timeout(60):
+            await reader.changed.wait()
+        await asyncio.sleep(dice.random() * 0.3)
+        writer.kill()
+        await writer.wait()
+    stop.set()
+    await reading
+    final = 1000 * KILLS
+    await rewriter.rewrite(tmp_path, final, final)
+    await reader.look()
+    assert reader.versions == dict.fromkeys(rewriter.DOCUMENTS, final)
+    assert reader.searches > KILLS
+    await assert_no_slot_is_doubled(tmp_path)
+
+
+async def test_two_writers_at_once_do_not_mix_documents(tmp_path: Path) -> None:
+    await rewriter.rewrite(tmp_path, 0, 0)
+    reader = await open_reader(tmp_path)
+    writers = [await start(tmp_path, 0) for _ in range(2)]
+    try:
+        for _ in range(40):
+            check(await reader._retriever.search(SearchQuery("part", top_k=100)))
+            await asyncio.sleep(0.1)
+        assert [writer.returncode for writer in writers] == [None, None]
+    finally:
+        for writer in writers:
+            writer.kill()
+            await writer.wait()
+    await assert_no_slot_is_doubled(tmp_path)
+
+
+async def assert_no_slot_is_doubled(folder: Path) -> None:
+    connection = await lancedb.connect_async(folder)
+    table = await connection.open_table("default.chunks.1")
+    slots = (await table.query().select(["slot"]).to_arrow())["slot"].to_pylist()
+    assert len(slots) == len(set(slots))
