@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import httpx
 import typer
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from cli import ingest
 from cli.children import Child, stop_all
-from cli.errors import ChildError, UsageError
+from cli.errors import ChildError, CliError, UsageError
 from cli.gateway import Gateway
 from cli.settings import CliSettings
 from contracts.errors import ErrorEnvelope
@@ -28,11 +27,43 @@ PROBE_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 30.0
 
 
-class Stopped(BaseException):
-    """A signal asked for the end. Not an `Exception`: nothing on the way may take it for one."""
+class StoppedError(CliError):
+    """A signal asked for the end."""
 
     def __init__(self, signum: int) -> None:
+        super().__init__(f"Stopped by {signal.Signals(signum).name}.")
         self.status = 128 + signum
+
+
+class Signals:
+    """Notes the first SIGINT, SIGTERM or SIGHUP, and passes it on to the children at once.
+
+    The handler raises nothing: an exception that happens to be raised inside a finalizer or a
+    callback is lost, and the signal with it.
+    """
+
+    def __init__(self, children: Iterable[Child]) -> None:
+        self._children = tuple(children)
+        self._signum: int | None = None
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            wanted.append(signal.SIGHUP)
+        for signum in wanted:
+            signal.signal(signum, self._note)
+
+    def check(self) -> None:
+        """Return while no signal came.
+
+        Raises:
+            StoppedError: one did.
+        """
+        if self._signum is not None:
+            raise StoppedError(self._signum)
+
+    def _note(self, signum: int, _: FrameType | None) -> None:
+        self._signum = self._signum or signum
+        for child in self._children:
+            child.stop()
 
 
 def up(
@@ -43,19 +74,20 @@ def up(
     """Start the LLM service and the gateway, ingest docs/, and serve until Ctrl-C."""
     settings = CliSettings()
     folder = _folder(docs)
-    children = _children(settings)
     _check_ports(settings)
+    children = _children(settings)
     console = Console(highlight=False, soft_wrap=True)
+    signals = Signals(children.values())
     try:
-        with _signals():
-            try:
-                _serve(settings, children, folder, console)
-            finally:
-                _ignore_signals()
-                console.print("Stopping …")
-                stop_all(children.values(), STOP_TIMEOUT_S)
-    except Stopped as stopped:
+        System(settings, children, signals, console).run(folder)
+    except StoppedError as stopped:
         raise typer.Exit(stopped.status) from None
+    except CliError:
+        signals.check()  # what fails once the children were told to stop is no failure
+        raise
+    finally:
+        console.print("Stopping …")
+        stop_all(children.values(), STOP_TIMEOUT_S)
 
 
 def _folder(docs: Path | None) -> Path | None:
@@ -99,69 +131,74 @@ def _check_ports(settings: CliSettings) -> None:
                 ) from error
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Stopped` while the block runs."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _stop)
-    yield
+class System:
+    """The processes on their way to being ready, and then on watch."""
 
+    def __init__(
+        self,
+        settings: CliSettings,
+        children: Mapping[str, Child],
+        signals: Signals,
+        console: Console,
+    ) -> None:
+        self._settings = settings
+        self._children = children
+        self._signals = signals
+        self._console = console
 
-def _stop(signum: int, _: FrameType | None) -> None:
-    _ignore_signals()
-    raise Stopped(signum)
+    def run(self, folder: Path | None) -> NoReturn:
+        """Start everything, ingest `folder`, and watch until something ends it.
 
+        Raises:
+            StoppedError: a signal came.
+            ChildError: a child ended, or did not become ready in time.
+        """
+        started = time.monotonic()
+        self._start()
+        self._wait(self._settings.gateway_url, "/healthz")
+        if folder is not None:
+            self._ingest(folder)
+        for url in self._children:
+            self._wait(url, "/readyz")
+        seconds = time.monotonic() - started
+        self._console.print(f"Ready after {seconds:.0f} s.\n\n{_advice(self._settings)}")
+        while True:
+            self._pause()
 
-def _ignore_signals() -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
+    def _start(self) -> None:
+        environment = {"RAG_LLM_URL": self._settings.llm_url}
+        for url, child in self._children.items():
+            self._signals.check()
+            self._console.print(f"Starting the {child.title} on {url} (log: {child.log})")
+            child.start(environment)
 
-
-def _serve(
-    settings: CliSettings, children: Mapping[str, Child], folder: Path | None, console: Console
-) -> None:
-    started = time.monotonic()
-    environment = {"RAG_LLM_URL": settings.llm_url}
-    for url, child in children.items():
-        console.print(f"Starting the {child.title} on {url} (log: {child.log})")
-        child.start(environment)
-    _wait(settings, children, console, settings.gateway_url, "/healthz")
-    if folder is not None:
-        _ingest(settings, folder, console)
-    for url in children:
-        _wait(settings, children, console, url, "/readyz")
-    console.print(f"Ready after {time.monotonic() - started:.0f} s.\n\n{_advice(settings)}")
-    while True:
-        _check(children)
+    def _pause(self) -> None:
+        """Let a moment pass; raise if there is nothing more to wait for."""
         time.sleep(POLL_S)
+        self._signals.check()
+        for child in self._children.values():
+            child.check()
 
+    def _wait(self, url: str, path: str) -> None:
+        """Return once `url` + `path` answers 200, having told of what it says until then."""
+        child, said = self._children[url], ""
+        limit = self._settings.isthmus_start_timeout_s
+        deadline = time.monotonic() + limit
+        while (state := _state(f"{url}{path}")) != "ok":
+            if time.monotonic() > deadline:
+                raise ChildError(
+                    f"The {child.title} was not ready within {limit:g} s. See {child.log}, "
+                    "or raise ISTHMUS_START_TIMEOUT_S."
+                )
+            if state and state != said:
+                self._console.print(f"  {child.title}: {state}")
+                said = state
+            self._pause()
 
-def _wait(
-    settings: CliSettings, children: Mapping[str, Child], console: Console, url: str, path: str
-) -> None:
-    """Return once `url` + `path` answers 200, having told of what it says until then.
-
-    Raises:
-        ChildError: a child ended, or it took too long.
-    """
-    title, said = children[url].title, ""
-    deadline = time.monotonic() + settings.isthmus_start_timeout_s
-    while (state := _state(f"{url}{path}")) != "ok":
-        _check(children)
-        if time.monotonic() > deadline:
-            raise ChildError(
-                f"The {title} was not ready within {settings.isthmus_start_timeout_s:g} s. "
-                f"See {children[url].log}, or raise ISTHMUS_START_TIMEOUT_S."
-            )
-        if state and state != said:
-            console.print(f"  {title}: {state}")
-            said = state
-        time.sleep(POLL_S)
-
-
-def _check(children: Mapping[str, Child]) -> None:
-    for child in children.values():
-        child.check()
+    def _ingest(self, folder: Path) -> None:
+        files = list(ingest.find([folder]))
+        with Gateway(self._settings.gateway_url) as gateway:
+            ingest.show(self._console, ingest.run(gateway, files, "default"), len(files))
 
 
 def _state(url: str) -> str:
@@ -176,12 +213,6 @@ def _state(url: str) -> str:
         return ErrorEnvelope.model_validate_json(response.content).error.message
     except ValidationError:
         return ""
-
-
-def _ingest(settings: CliSettings, folder: Path, console: Console) -> None:
-    files = list(ingest.find([folder]))
-    with Gateway(settings.gateway_url) as gateway:
-        ingest.show(console, ingest.run(gateway, files, "default"), len(files))
 
 
 def _advice(settings: CliSettings) -> str:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,21 +28,46 @@ RAY_ENVIRONMENT = {
 """What Ray reads from the environment before it starts; a variable that is set wins."""
 
 
+POLL_S = 0.2
+
+
 class _Stop(BaseException):
-    """A signal asked this process to end."""
+    """A signal asked this process to end. Not an `Exception`: Ray must not take it for one."""
 
     def __init__(self, signum: int) -> None:
         self.status = 128 + signum
 
 
+class _Signals:
+    """Ends the work at the first SIGINT or SIGTERM.
+
+    The handler raises, since Ray's calls block for seconds. Raised inside a finalizer or a
+    callback, the exception is lost: so it is also noted, and looked for between those calls.
+    """
+
+    def __init__(self) -> None:
+        self._signum: int | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._stop)
+
+    def check(self) -> None:
+        """Return while no signal came; raise `_Stop` if one did."""
+        if self._signum is not None:
+            raise _Stop(self._signum)
+
+    def _stop(self, signum: int, _: FrameType | None) -> None:
+        if self._signum is None:  # else stopping is under way: let it finish
+            self._signum = signum
+            raise _Stop(signum)
+
+
 def main() -> int:
     """Serve until a signal comes. Returns the exit status."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _stop)
+    signals = _Signals()
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
-        _serve()
+        _serve(signals)
     except SettingsError as error:
         print(f"The gateway cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return 2
@@ -50,13 +76,7 @@ def main() -> int:
     return 0
 
 
-def _stop(signum: int, _: FrameType | None) -> None:
-    for further in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(further, signal.SIG_IGN)  # stopping is under way: finish it
-    raise _Stop(signum)
-
-
-def _serve() -> None:
+def _serve(signals: _Signals) -> None:
     # After the signal handlers: importing Ray takes a second or two, and a Ctrl-C then counts too.
     from ray import serve
 
@@ -65,15 +85,19 @@ def _serve() -> None:
     settings = ServeSettings()
     _check_port(settings)
     with _preparation() as prepared, _own_ray(settings):
+        signals.check()
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": settings.host, "port": settings.port},
         )
         prepared()
+        signals.check()
         try:
             serve.run(application.app, name="isthmus", logging_config={"enable_access_log": False})
             print(f"Serving on http://{settings.host}:{settings.port}", flush=True)  # noqa: T201
-            signal.pause()
+            while True:
+                signals.check()
+                time.sleep(POLL_S)
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]
 

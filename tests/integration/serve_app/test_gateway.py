@@ -1,0 +1,181 @@
+"""The gateway on real Ray Serve, over the mock LLM as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+
+from contracts.sse import Decoder
+from tests.integration.serve_app.conftest import MockProcess
+from tests.support.processes import wait_for
+from tests.support.serve import Gateway
+
+QUESTION = "Which taint do the GPU node pools carry?"
+ASK = {"model": "isthmus", "messages": [{"role": "user", "content": QUESTION}]}
+ANSWER = "The GPU node pools carry the taint sku=gpu:NoSchedule. [1]"
+
+
+def test_the_official_client_works(served: Gateway, mock: MockProcess) -> None:
+    client = served.openai()
+    with mock.running():
+        (model,) = client.models.list()
+        whole = client.chat.completions.create(**{**ASK, "model": model.id})  # type: ignore[call-overload]
+        chunks = list(client.chat.completions.create(**ASK, stream=True))  # type: ignore[call-overload]
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert whole.choices[0].message.content == streamed == ANSWER
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    (citation,) = whole.citations
+    assert (citation["source"], citation["number"]) == ("pools.md", 1)
+    assert chunks[-1].citations == whole.citations
+
+
+def test_langchain_works(served: Gateway, mock: MockProcess) -> None:
+    model = ChatOpenAI(model="isthmus", base_url=f"{served.url}/v1", api_key="none")  # type: ignore[arg-type]
+    with mock.running():
+        assert model.invoke(QUESTION).content == ANSWER
+        assert "".join(str(chunk.content) for chunk in model.stream(QUESTION)) == ANSWER
+
+
+def test_tokens_leave_as_they_come(served: Gateway, mock: MockProcess) -> None:
+    seconds_of_answer = 2.0
+    with mock.running(tokens_per_s=10, answer_tokens=int(seconds_of_answer * 10)):
+        started = time.monotonic()
+        arrivals = [
+            time.monotonic() - started
+            for chunk in served.openai().chat.completions.create(**ASK, stream=True)  # type: ignore[call-overload]
+            if chunk.choices[0].delta.content
+        ]
+    assert len(arrivals) == 20
+    assert arrivals[-1] - arrivals[0] > 0.8 * seconds_of_answer
+
+
+def test_a_client_that_hangs_up_stops_the_llm(served: Gateway, mock: MockProcess) -> None:
+    with mock.running(tokens_per_s=10, answer_tokens=10_000):
+        with (
+            served.http() as http,
+            http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response,
+        ):
+            lines = response.iter_lines()
+            assert any("content" in line for line in lines)
+            wait_for(lambda: mock.generating() == 1, 5, "the mock generates")
+        wait_for(lambda: mock.generating() == 0, 5, "the mock is told to stop")
+
+
+def test_without_an_llm_there_are_passages_and_a_503(served: Gateway) -> None:
+    with served.http() as http:
+        response = http.post("/v1/chat/completions", json=ASK)
+        ready = http.get("/readyz")
+        assert http.get("/healthz").status_code == 200
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    body = response.json()
+    assert body["degraded"] is True
+    assert "sku=gpu" in body["passages"][0]["text"]
+    assert body["error"]["code"] == "not_ready"
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["retriever"] == "ok"
+    assert "cannot be reached" in ready.json()["checks"]["llm"]
+    assert "cannot be reached" in ready.json()["error"]["message"]
+
+
+def test_it_is_ready_when_the_llm_is(served: Gateway, mock: MockProcess) -> None:
+    with mock.running(), served.http() as http:
+        ready = http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+
+
+def test_a_deadline_passes_while_the_llm_stalls(served: Gateway, mock: MockProcess) -> None:
+    with mock.running(fault="stall", fault_after_tokens=0), served.http() as http:
+        headers = {"x-request-deadline-ms": "700"}
+        response = http.post("/v1/chat/completions", json=ASK, headers=headers)
+    assert response.status_code == 504
+    assert response.json()["error"]["code"] == "deadline_exceeded"
+
+
+def test_a_stream_that_breaks_off_says_so(served: Gateway, mock: MockProcess) -> None:
+    with mock.running(fault="disconnect", answer_tokens=20), served.http() as http:
+        response = http.post("/v1/chat/completions", json={**ASK, "stream": True})
+        last = list(Decoder().feed(response.content))[-1]
+        assert json.loads(last.data)["error"]["code"] == "upstream_error"
+        with pytest.raises(openai.APIError, match="broke off"):
+            list(served.openai().chat.completions.create(**ASK, stream=True))  # type: ignore[call-overload]
+
+
+def test_search(served: Gateway) -> None:
+    with served.http() as http:
+        found = http.post("/v1/search", json={"query": "where are weights", "top_k": 1}).json()
+    (passage,) = found["passages"]
+    assert passage["source"] == "pools.md"
+    assert "Azure Files" in passage["text"]
+
+
+def test_the_same_document_again_changes_nothing(served: Gateway) -> None:
+    with served.http() as http:
+        first, again, other = (
+            http.post("/v1/documents", files={"file": ("again.md", text)}).json()
+            for text in ("# A\n\nOne.", "# A\n\nOne.", "# A\n\nTwo.")
+        )
+    assert [r["status"] for r in (first, again, other)] == ["created", "unchanged", "replaced"]
+    assert first["document_id"] == other["document_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status"),
+    [
+        ("x.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", 415),
+        ("empty.md", b"", 422),
+        ("broken.pdf", b"%PDF-1.7 nothing", 422),
+        ("..", b"text", 400),
+    ],
+)
+def test_documents_that_cannot_go_in(
+    served: Gateway, name: str, content: bytes, status: int
+) -> None:
+    with served.http() as http:
+        response = http.post("/v1/documents", files={"file": (name, content)})
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["message"].endswith(".")
+
+
+def test_errors_keep_their_form_through_ray_serve(served: Gateway) -> None:
+    with served.http() as http:
+        answers = [
+            http.get("/nothing"),
+            http.delete("/v1/search"),
+            http.post("/v1/search", json={"query": "x", "collection": "absent"}),
+            http.post("/v1/chat/completions", json={**ASK, "logit_bias": {}}),
+            http.post("/v1/chat/completions", json={**ASK, "model": "gpt-9"}),
+            http.post("/v1/chat/completions", content=b"a" * (3 << 20)),
+        ]
+    assert [a.status_code for a in answers] == [404, 405, 404, 400, 404, 413]
+    assert [a.json()["error"]["code"] for a in answers] == [
+        "not_found",
+        "method_not_allowed",
+        "not_found",
+        "unsupported_field",
+        "model_not_found",
+        "payload_too_large",
+    ]
+
+
+def test_the_request_id_is_echoed_once(served: Gateway) -> None:
+    with served.http() as http:
+        given = http.get("/healthz", headers={"x-request-id": "me-1"})
+        made = http.get("/healthz")
+    assert given.headers.get_list("x-request-id") == ["me-1"]
+    assert len(made.headers.get_list("x-request-id")) == 1
+
+
+def test_the_whole_serve_side_stays_under_its_memory_budget(served: Gateway) -> None:
+    rss = {f"{p.name()} {p.pid}": p.memory_info().rss / 1e6 for p in served.tree()}
+    assert sum(rss.values()) < 2500, rss
+
+
+def test_the_api_describes_itself(served: Gateway) -> None:
+    schema = httpx.get(f"{served.url}/openapi.json").json()
+    assert {"/v1/chat/completions", "/v1/search", "/v1/documents"} <= set(schema["paths"])
