@@ -14,7 +14,8 @@ from llm_backend.errors import EngineStartError
 from llm_backend.runtime import model, runner
 from llm_backend.runtime.attention import LayerCache
 from llm_backend.runtime.fast.library import UnavailableError
-from llm_backend.runtime.fast.runner import FastRunner, Sizes
+from llm_backend.runtime.fast.llama import Sizes
+from llm_backend.runtime.fast.runner import FastRunner, prepare
 from llm_backend.runtime.progress import Progress
 from llm_backend.runtime.ranks import Rank, StepRunner
 from llm_backend.runtime.runner import Runner
@@ -74,7 +75,7 @@ def load(model_dir: Path, settings: LlmSettings, rank: Rank, progress: Progress)
     )
     return Shard(
         model=loaded,
-        runner=_runner(settings, loaded, caches, sizes, device, progress),
+        runner=_runner(settings, loaded, caches, sizes, rank, progress),
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         kv_cache_bytes=num_blocks * all_block_bytes,
@@ -87,21 +88,23 @@ def _runner(
     loaded: model.LoadedModel,
     caches: list[LayerCache],
     sizes: Sizes,
-    device: torch.device,
+    rank: Rank,
     progress: Progress,
 ) -> StepRunner:
-    """Return what runs the steps: the C++ kernels where they can, else plain torch."""
-    if settings.kernels == "auto" and device.type == "cpu":
+    """Return what runs the steps: the C++ kernels where every rank can, else plain torch."""
+    prepared = None
+    if settings.kernels == "auto" and settings.device == "cpu":
         progress.report("preparing the CPU kernels", 95)
         try:
-            fast = FastRunner(loaded, caches, sizes, settings.cache_dir, progress)
+            prepared = prepare(loaded, sizes, settings.cache_dir)
         except UnavailableError as reason:
             print(f"Plain torch instead of the CPU kernels: {reason}.", file=sys.stderr)  # noqa: T201
-        else:
-            # What torch still does is small; its idle threads would spin beside the kernels'.
-            torch.set_num_threads(1)
-            return fast
-    return Runner(loaded, caches, settings.block_size, device, progress)
+    everywhere = _sum(int(prepared is not None), rank) == rank.size
+    if prepared is None or not everywhere:
+        return Runner(loaded, caches, settings.block_size, _device(settings, rank), progress)
+    # What torch still does is small; its idle threads would spin beside the kernels'.
+    torch.set_num_threads(1)
+    return FastRunner(prepared, loaded, caches, sizes, progress)
 
 
 def _device(settings: LlmSettings, rank: Rank) -> torch.device:

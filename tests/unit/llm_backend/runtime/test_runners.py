@@ -19,7 +19,8 @@ from llm_backend.errors import EngineStartError, ModelInvalidError
 from llm_backend.runtime import model, runner
 from llm_backend.runtime.fast import library
 from llm_backend.runtime.fast.library import UnavailableError
-from llm_backend.runtime.fast.runner import FastRunner, Sizes
+from llm_backend.runtime.fast.llama import Sizes
+from llm_backend.runtime.fast.runner import FastRunner, prepare
 from llm_backend.runtime.ipc import SamplingParams
 from llm_backend.runtime.progress import Progress
 from llm_backend.runtime.ranks import StepRunner
@@ -51,7 +52,8 @@ def fast(dtype: torch.dtype, threads: int) -> Make:
     def make(directory: Path, cache_dir: Path) -> StepRunner:
         loaded = load(directory, dtype)
         sizes = Sizes(BLOCK, max_tokens=256, max_context=160, ranks=1, threads=threads)
-        return FastRunner(loaded, caches(loaded, dtype), sizes, cache_dir, Progress(None))
+        prepared = prepare(loaded, sizes, cache_dir)
+        return FastRunner(prepared, loaded, caches(loaded, dtype), sizes, Progress(None))
 
     return make
 
@@ -130,9 +132,10 @@ def test_the_kernels_take_the_weights_over(tiny_llama: Path, kernel_cache: Path)
     loaded = load(tiny_llama, torch.bfloat16)
     sizes = Sizes(BLOCK, max_tokens=16, max_context=32, ranks=1, threads=1)
 
-    running = FastRunner(
-        loaded, caches(loaded, torch.bfloat16), sizes, kernel_cache, Progress(None)
-    )
+    places = caches(loaded, torch.bfloat16)
+    prepared = prepare(loaded, sizes, kernel_cache)
+
+    running = FastRunner(prepared, loaded, places, sizes, Progress(None))
 
     assert sum(p.numel() for p in loaded.module.parameters()) == 0
     running.close()
@@ -152,7 +155,7 @@ def test_another_architecture_takes_the_plain_path(tmp_path: Path, kernel_cache:
     sizes = Sizes(BLOCK, max_tokens=16, max_context=32, ranks=1, threads=1)
 
     with pytest.raises(UnavailableError, match="another architecture"):
-        FastRunner(loaded, caches(loaded, torch.float32), sizes, kernel_cache, Progress(None))
+        prepare(loaded, sizes, kernel_cache)
 
     assert all(p.numel() for p in loaded.module.parameters())
 
@@ -164,7 +167,7 @@ def test_blocks_that_are_no_whole_groups_take_the_plain_path(
     sizes = Sizes(8, max_tokens=16, max_context=32, ranks=1, threads=1)
 
     with pytest.raises(UnavailableError, match="block size that is no multiple of 16"):
-        FastRunner(loaded, caches(loaded, torch.float32), sizes, kernel_cache, Progress(None))
+        prepare(loaded, sizes, kernel_cache)
 
 
 def test_more_ranks_than_heads_are_refused(tiny_llama: Path) -> None:
