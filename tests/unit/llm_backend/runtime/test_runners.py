@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from llm_backend.engine.plan import StepPlan
 from llm_backend.engine.scheduler import Chunk
@@ -168,6 +174,23 @@ def test_blocks_that_are_no_whole_groups_take_the_plain_path(
 
     with pytest.raises(UnavailableError, match="block size that is no multiple of 16"):
         prepare(loaded, sizes, kernel_cache)
+
+
+def test_attention_that_is_not_full_is_refused(tmp_path: Path) -> None:
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        sliding_window=32,
+    )
+    MistralForCausalLM(config).save_pretrained(tmp_path)
+    loaded = load(tmp_path, torch.float32)
+
+    with pytest.raises(EngineStartError, match="'sliding_window', which this engine does not"):
+        model.probe(loaded, CPU)
 
 
 def test_more_ranks_than_heads_are_refused(tiny_llama: Path) -> None:
