@@ -56,8 +56,8 @@ def prove_command(
             raise ManifestError("Say which node pools there are: --pools FILE.")
         node_pools = pools_from_file(pool_file)
         proof = prove(pods_of(_manifests(source, files, helm)), node_pools)
-        # Not a terminal's width: a proof that is piped or logged must stay readable.
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        # Piped or logged, a proof must not be folded to a terminal that is not there.
+        console = Console(width=None if sys.stdout.isatty() else 200)
         console.print(proof_table(proof, node_pools))
         _conclude(proof)
 

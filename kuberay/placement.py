@@ -169,7 +169,7 @@ def untolerated(pod: Pod, pool: NodePool) -> str:
     for taint in pool.taints:
         hard = taint.effect in ("NoSchedule", "NoExecute")
         if hard and not any(t.tolerates(taint) for t in pod.tolerations):
-            return f"taint {taint} not tolerated"
+            return f"taint {taint}"
     return ""
 
 
@@ -177,11 +177,11 @@ def unmatched(pod: Pod, pool: NodePool) -> str:
     """Filter `NodeAffinity`: the node selector or required term that the pool fails, or ''."""
     for key, value in (pod.node_selector or {}).items():
         if pool.labels.get(key) != value:
-            return f"needs label {key}={value}"
+            return f"requires label {key}={value}"
     if pod.required_terms is None or any(_term(t, pool.labels) for t in pod.required_terms):
         return ""
     wanted = " or ".join("; ".join(map(str, term)) or "nothing" for term in pod.required_terms)
-    return f"affinity requires {wanted or 'nothing'}"
+    return f"requires {wanted or 'nothing'}"
 
 
 def _term(term: tuple[Requirement, ...], labels: Mapping[str, str]) -> bool:

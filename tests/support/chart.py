@@ -87,9 +87,11 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
         {"llm": {"backend": "external", "external": {"ip": "10.1.2.3"}}},
     ),
     "vllm": ("values-spot.yaml", {"llm": {"backend": "vllm"}}),
+    "mtls": ("values-prod.yaml", {"mtls": {"enabled": True}}),
     "vllm-mtls": (
         "values-prod.yaml",
         {
+            "mtls": {"enabled": True},
             "llm": {"backend": "vllm", "servedModelName": "m"},
             "modelStorage": {"cache": {"kind": "none"}},
         },
@@ -153,7 +155,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
         "values-prod.yaml",
         {
             "images": {"pullSecrets": ["registry"], "serve": {"digest": "sha256:" + "0" * 64}},
-            "mtls": {"issuerName": "corp", "issuerKind": "ClusterIssuer"},
+            "mtls": {"enabled": True, "issuerName": "corp", "issuerKind": "ClusterIssuer"},
             "secretStore": {
                 "enabled": True,
                 "keyVault": "vault",

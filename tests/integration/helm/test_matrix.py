@@ -78,7 +78,7 @@ def test_a_misspelt_field_of_a_custom_kind_is_refused(
     kind: str, path: list[Any], typo: str
 ) -> None:
     definitions = crds.load()
-    manifests = copy.deepcopy(chart.rendered("prod"))
+    manifests = copy.deepcopy(chart.rendered("mtls"))
     document = next(m for m in manifests if m["kind"] == kind)
     _planted(document, path, typo)
     assert any(typo in error for error in definitions.errors(document))

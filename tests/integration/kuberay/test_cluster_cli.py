@@ -333,7 +333,7 @@ def test_prove_prints_the_table_of_the_production_values() -> None:
     assert result.exit_code == 0, result.output
     assert "may land" in result.output
     assert "RayService/isthmus head" in result.output
-    assert "taint sku=gpu:NoSchedule not tolerated" in result.output
+    assert "taint sku=gpu:NoSchedule" in result.output
     assert "Proven" in result.output
 
 

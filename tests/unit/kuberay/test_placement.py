@@ -104,7 +104,9 @@ def test_an_empty_required_affinity_matches_no_node(
 def test_node_selector_needs_the_exact_label() -> None:
     wanting = pod(node_selector={"pool": "cpu"})
     assert judge(wanting, pool(pool="cpu")).lands
-    assert judge(wanting, pool(pool="gpu")).blocked_by == {Layer.AFFINITY: "needs label pool=cpu"}
+    assert judge(wanting, pool(pool="gpu")).blocked_by == {
+        Layer.AFFINITY: "requires label pool=cpu"
+    }
 
 
 def test_resources_are_compared_with_an_empty_node() -> None:

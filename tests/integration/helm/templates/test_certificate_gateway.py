@@ -4,7 +4,7 @@ from tests.support import chart
 
 
 def test_it_names_the_gateway_and_is_for_clients_only() -> None:
-    found = chart.one(chart.rendered("prod"), "Certificate", "isthmus-gateway")["spec"]
+    found = chart.one(chart.rendered("mtls"), "Certificate", "isthmus-gateway")["spec"]
     assert found["dnsNames"] == ["isthmus-gateway", "isthmus-gateway.rag.svc"]
     assert found["usages"] == ["digital signature", "client auth"]
     assert found["secretName"] == "isthmus-gateway-tls"

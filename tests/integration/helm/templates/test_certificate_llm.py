@@ -4,7 +4,7 @@ from tests.support import chart
 
 
 def test_it_covers_every_name_that_clients_and_the_probe_use() -> None:
-    found = chart.one(chart.rendered("prod"), "Certificate", "isthmus-llm")["spec"]
+    found = chart.one(chart.rendered("mtls"), "Certificate", "isthmus-llm")["spec"]
     assert set(found["dnsNames"]) == {
         "isthmus-llm",
         "isthmus-llm.rag.svc",
@@ -15,7 +15,7 @@ def test_it_covers_every_name_that_clients_and_the_probe_use() -> None:
 
 
 def test_the_gateways_url_is_covered() -> None:
-    manifests = chart.rendered("prod")
+    manifests = chart.rendered("mtls")
     ray = chart.one(manifests, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]
     url = chart.env_of(ray["template"]["spec"]["containers"][0])["RAG_LLM_URL"]
     host = url.removeprefix("https://").partition(":")[0]

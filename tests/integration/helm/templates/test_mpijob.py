@@ -83,7 +83,7 @@ def test_probes_ask_the_right_endpoints() -> None:
 
 
 def test_with_mtls_the_probe_shows_a_certificate() -> None:
-    container = pods(job("prod"))["Launcher"]["containers"][0]
+    container = pods(job("mtls"))["Launcher"]["containers"][0]
     assert container["readinessProbe"]["exec"]["command"] == [
         "python3",
         "/scripts/probe.py",

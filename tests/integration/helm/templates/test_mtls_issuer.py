@@ -4,7 +4,7 @@ from tests.support import chart
 
 
 def test_the_chart_makes_its_own_authority() -> None:
-    manifests = chart.rendered("prod")
+    manifests = chart.rendered("mtls")
     assert set(chart.objects(manifests, "Issuer")) == {"isthmus-selfsigned", "isthmus-ca"}
     authority = chart.one(manifests, "Certificate", "isthmus-ca")["spec"]
     assert authority["isCA"] is True
