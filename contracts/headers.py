@@ -17,6 +17,12 @@ DEADLINE_MS = "x-request-deadline-ms"
 TRACEPARENT = "traceparent"
 """W3C Trace Context, https://www.w3.org/TR/trace-context/."""
 
+TENANT = "x-isthmus-tenant"
+"""Whom the LLM service's scheduler is fair to; set by the gateway, opaque."""
+
+LOAD = "x-isthmus-load"
+"""Load of the LLM replica that answered: `running=3, waiting=0, kv_free=0.82, capacity=288`."""
+
 RETRY_AFTER = "retry-after"
 """Seconds to wait before trying again; sent with every 429 and 503."""
 

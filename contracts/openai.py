@@ -117,20 +117,34 @@ class CompletionRequest(GenerationRequest):
         return self.max_tokens
 
 
+class PromptTokensDetails(_Response):
+    """What the prompt's tokens were."""
+
+    cached_tokens: int = 0
+    """Those that the prefix cache saved computing."""
+
+
 class Usage(_Response):
     """Exact token counts of one request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None = None
 
     @classmethod
-    def of(cls, prompt_tokens: int, completion_tokens: int) -> Usage:
-        """Return the counts with their sum."""
+    def of(
+        cls, prompt_tokens: int, completion_tokens: int, cached_tokens: int | None = None
+    ) -> Usage:
+        """Return the counts with their sum; `cached_tokens` is None where it is not known."""
+        cached = cached_tokens is not None
         return cls(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens or 0)
+            if cached
+            else None,
         )
 
 

@@ -46,9 +46,10 @@ class ChatFrames(_Frames):
         """Return the first frame: the assistant begins to speak."""
         return self._choice(b'"delta": {"role": "assistant", "content": ""}', None)
 
-    def content(self, text: str) -> bytes:
-        """Return the frame that adds `text` to the answer."""
-        return self._choice(b'"delta": {"content": ' + json.dumps(text).encode() + b"}", None)
+    def content(self, text: str, logprobs: Any = None) -> bytes:
+        """Return the frame that adds `text` to the answer, and its tokens' `logprobs` if any."""
+        delta = b'"delta": {"content": ' + json.dumps(text).encode() + b"}"
+        return self._choice(delta + _logprobs(logprobs), None)
 
     def finish(self, reason: FinishReason, **extra: Any) -> bytes:
         """Return the frame that says why the answer ended, and carries any `extra` keys."""
@@ -61,10 +62,14 @@ class CompletionFrames(_Frames):
 
     _object = "text_completion"
 
-    def content(self, text: str) -> bytes:
-        """Return the frame that adds `text` to the completion."""
-        return self._choice(b'"text": ' + json.dumps(text).encode(), None)
+    def content(self, text: str, logprobs: Any = None) -> bytes:
+        """Return the frame that adds `text` to the completion, and `logprobs` if any."""
+        return self._choice(b'"text": ' + json.dumps(text).encode() + _logprobs(logprobs), None)
 
     def finish(self, reason: FinishReason) -> bytes:
         """Return the frame that says why the completion ended."""
         return self._choice(b'"text": ""', reason)
+
+
+def _logprobs(logprobs: Any) -> bytes:
+    return b"" if logprobs is None else b', "logprobs": ' + json.dumps(logprobs).encode()

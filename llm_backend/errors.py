@@ -10,11 +10,16 @@
     │   └── EngineStartError          exit 7: the engine cannot run this model with these settings
     └── RequestError                  one request cannot be answered; maps to an HTTP status
         ├── InvalidRequestError       the request is wrong: sending it again is useless
+        │   ├── InvalidBodyError      its body does not validate
+        │   ├── UnsupportedFieldError it uses what this service does not have
         │   └── ContextLengthError    prompt and answer do not fit the context
         ├── ModelUnknownError         another model than the one served was asked for
         ├── OverloadedError           the queue is full: try again later
         ├── NotReadyError             the engine is starting, draining or broken: likewise
-        └── DeadlineError             the request's deadline passed
+        ├── UnauthorizedError         no or a wrong API key
+        ├── PayloadTooLargeError      the body exceeds LLM_MAX_BODY_BYTES
+        ├── SlowReaderError           the client does not read its stream
+        └── EngineRejectedError       the engine ended the request: deadline, memory
 
 `code` is one of `contracts.errors.Code`; `str(error)` is the sentence for a person.
 """
@@ -75,7 +80,7 @@ class EngineStartError(StartupError):
 class RequestError(LlmError):
     """One request cannot be answered. `param` names the request's field at fault."""
 
-    code: ClassVar[str] = Code.INTERNAL
+    code: str = Code.INTERNAL
 
     def __init__(
         self, message: str, param: str | None = None, retry_after_s: int | None = None
@@ -90,6 +95,20 @@ class InvalidRequestError(RequestError):
     """The request is wrong."""
 
     code = Code.INVALID_REQUEST
+
+
+class InvalidBodyError(InvalidRequestError):
+    """The request's body does not validate; its code says in which way."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)
+        self.code = code
+
+
+class UnsupportedFieldError(InvalidRequestError):
+    """The request uses a field or endpoint that this service does not have."""
+
+    code = Code.UNSUPPORTED_FIELD
 
 
 class ContextLengthError(InvalidRequestError):
@@ -116,7 +135,27 @@ class NotReadyError(RequestError):
     code = Code.NOT_READY
 
 
-class DeadlineError(RequestError):
-    """The request's deadline passed before its answer was complete."""
+class UnauthorizedError(RequestError):
+    """The request carries no API key, or a wrong one."""
 
-    code = Code.REQUEST_TIMEOUT
+    code = Code.UNAUTHORIZED
+
+
+class PayloadTooLargeError(RequestError):
+    """The request's body is too large."""
+
+    code = Code.PAYLOAD_TOO_LARGE
+
+
+class SlowReaderError(RequestError):
+    """The client does not read its stream as fast as tokens come."""
+
+    code = Code.OVERLOADED
+
+
+class EngineRejectedError(RequestError):
+    """The engine ended the request without an answer, for a reason of its own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,151 @@
+"""The two forms an answer takes on the wire: chat completion and text completion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from contracts.openai import Usage
+from contracts.streaming import ChatFrames, CompletionFrames
+from llm_backend.api.choice import Choice, FinishReason, Piece
+from llm_backend.models.tokenizer import Tokenizer
+from llm_backend.runtime import ipc
+
+
+class Format(Protocol):
+    """How one request's answer is written."""
+
+    def begin(self, index: int) -> bytes:
+        """Return the frame with which choice `index` starts; may be empty."""
+
+    def content(self, piece: Piece) -> bytes:
+        """Return the frame of new text."""
+
+    def finish(self, index: int, reason: FinishReason) -> bytes:
+        """Return the frame that says why choice `index` ended."""
+
+    def usage(self, usage: Usage) -> bytes:
+        """Return the frame of the token counts."""
+
+    def body(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        """Return the whole answer of a request that is not streamed."""
+
+
+class ChatFormat:
+    """`chat.completion` and its chunks."""
+
+    def __init__(
+        self,
+        head: dict[str, Any],
+        choices: int,
+        tokenizer: Tokenizer,
+        *,
+        logprobs: bool,
+    ) -> None:
+        self._head = head
+        self._tokenizer = tokenizer
+        self._logprobs = logprobs
+        self._frames = [ChatFrames(**head, index=i) for i in range(choices)]
+
+    def begin(self, index: int) -> bytes:
+        return self._frames[index].role()
+
+    def content(self, piece: Piece) -> bytes:
+        return self._frames[piece.index].content(piece.text, self._tokens(piece.tokens))
+
+    def finish(self, index: int, reason: FinishReason) -> bytes:
+        return self._frames[index].finish(reason)
+
+    def usage(self, usage: Usage) -> bytes:
+        return self._frames[0].usage(usage)
+
+    def body(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        listed = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": choice.text},
+                "logprobs": self._tokens(choice.tokens),
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(choices)
+        ]
+        return _body(self._head, "chat.completion", listed, usage)
+
+    def _tokens(self, tokens: Sequence[tuple[int, ipc.TokenLogprob]]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        listed = []
+        for token_id, found in tokens:
+            top = [self._token(other, logprob) for other, logprob in found.top]
+            listed.append({**self._token(token_id, found.logprob), "top_logprobs": top})
+        return {"content": listed}
+
+    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
+        text = self._tokenizer.token(token_id)
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
+class TextFormat:
+    """`text_completion`, whole and in chunks."""
+
+    def __init__(
+        self,
+        head: dict[str, Any],
+        choices: int,
+        tokenizer: Tokenizer,
+        *,
+        logprobs: bool,
+    ) -> None:
+        self._head = head
+        self._tokenizer = tokenizer
+        self._logprobs = logprobs
+        self._frames = [CompletionFrames(**head, index=i) for i in range(choices)]
+        self._offsets = [0] * choices
+
+    def begin(self, index: int) -> bytes:
+        return b""
+
+    def content(self, piece: Piece) -> bytes:
+        logprobs = self._tokens(piece.tokens, self._offsets[piece.index])
+        if logprobs:
+            self._offsets[piece.index] += sum(map(len, logprobs["tokens"]))
+        return self._frames[piece.index].content(piece.text, logprobs)
+
+    def finish(self, index: int, reason: FinishReason) -> bytes:
+        return self._frames[index].finish(reason)
+
+    def usage(self, usage: Usage) -> bytes:
+        return self._frames[0].usage(usage)
+
+    def body(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        listed = [
+            {
+                "index": index,
+                "text": choice.text,
+                "logprobs": self._tokens(choice.tokens, 0),
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(choices)
+        ]
+        return _body(self._head, "text_completion", listed, usage)
+
+    def _tokens(
+        self, tokens: Sequence[tuple[int, ipc.TokenLogprob]], offset: int
+    ) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        texts = [self._tokenizer.token(token_id) for token_id, _ in tokens]
+        offsets = [offset + sum(map(len, texts[:i])) for i in range(len(texts))]
+        tops = [{self._tokenizer.token(i): p for i, p in found.top} for _, found in tokens]
+        return {
+            "tokens": texts,
+            "token_logprobs": [found.logprob for _, found in tokens],
+            "top_logprobs": tops,
+            "text_offset": offsets,
+        }
+
+
+def _body(head: dict[str, Any], kind: str, choices: list[dict[str, Any]], usage: Usage) -> bytes:
+    counts = usage.model_dump(exclude_none=True)
+    return json.dumps({**head, "object": kind, "choices": choices, "usage": counts}).encode()

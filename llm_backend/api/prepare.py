@@ -1,0 +1,130 @@
+"""From a request to the sequences that the engine is to generate. Decides; sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contracts.openai import ChatMessage
+from llm_backend.api.types import ChatRequest, SamplingRequest, TextRequest
+from llm_backend.errors import ContextLengthError, InvalidRequestError
+from llm_backend.models.tokenizer import Tokenizer
+from llm_backend.runtime import ipc
+
+
+def chat_prompt(wanted: ChatRequest, tokenizer: Tokenizer) -> list[int]:
+    """Return the prompt of a conversation.
+
+    Raises:
+        InvalidRequestError: the model's chat template refuses the messages.
+    """
+    return tokenizer.encode_chat(template_messages(wanted.messages))
+
+
+def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
+    """Return the messages as chat templates know them: `developer` is today's `system`."""
+    return [
+        {"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in messages
+    ]
+
+
+def text_prompts(wanted: TextRequest, tokenizer: Tokenizer, vocab_size: int) -> list[list[int]]:
+    """Return the prompts of a text completion.
+
+    Raises:
+        InvalidRequestError: a token id is not in the vocabulary.
+    """
+    prompts = [
+        tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in wanted.prompts
+    ]
+    beyond = max(max(prompt) for prompt in prompts)
+    if beyond >= vocab_size:
+        raise InvalidRequestError(
+            f"Token id {beyond} is not in the model's vocabulary of {vocab_size}.", "prompt"
+        )
+    return prompts
+
+
+def submits(
+    wanted: SamplingRequest,
+    prompts: Sequence[list[int]],
+    *,
+    prefix: str,
+    ready: ipc.Ready,
+    tenant: str,
+    deadline_s: float,
+) -> list[ipc.Submit]:
+    """Return the sequences to generate: `n` for each prompt, in the order of the choices.
+
+    Args:
+        prefix: what their request ids begin with.
+        ready: limits of the engine.
+
+    Raises:
+        InvalidRequestError: a limit or token id is out of the engine's range.
+    """
+    made: list[ipc.Submit] = []
+    for prompt in prompts:
+        limit = token_limit(len(prompt), wanted.token_limit, ready.max_model_len)
+        for choice in range(wanted.n):
+            made.append(
+                ipc.Submit(
+                    request_id=f"{prefix}-{len(made)}",
+                    prompt_ids=prompt,
+                    sampling=sampling(wanted, choice, ready.vocab_size),
+                    max_tokens=limit,
+                    tenant=tenant,
+                    cache_salt=wanted.cache_salt,
+                    deadline_s=deadline_s,
+                )
+            )
+    return made
+
+
+def token_limit(prompt_tokens: int, wanted: int | None, max_model_len: int) -> int:
+    """Return how many tokens to generate: what was asked for, else what the context allows.
+
+    Raises:
+        ContextLengthError: they do not fit.
+    """
+    room = max_model_len - prompt_tokens
+    if room < (wanted or 1):
+        raise ContextLengthError(
+            f"The prompt has {prompt_tokens} tokens and {wanted or 1} more were asked for, but "
+            f"the model's context length is {max_model_len}. Shorten the prompt or max_tokens."
+        )
+    return wanted or room
+
+
+def sampling(wanted: SamplingRequest, choice: int, vocab_size: int) -> ipc.SamplingParams:
+    """Return how choice number `choice` of a prompt is sampled.
+
+    An unset temperature is 1, as in OpenAI's API. Each choice has a seed of its own.
+
+    Raises:
+        InvalidRequestError: a token id is not in the vocabulary.
+    """
+    bias = tuple((int(token), value) for token, value in wanted.logit_bias.items())
+    _check_ids([token for token, _ in bias], vocab_size, "logit_bias")
+    _check_ids(wanted.stop_token_ids, vocab_size, "stop_token_ids")
+    return ipc.SamplingParams(
+        temperature=1.0 if wanted.temperature is None else wanted.temperature,
+        top_p=1.0 if wanted.top_p is None else wanted.top_p,
+        top_k=wanted.top_k,
+        min_p=wanted.min_p,
+        repetition_penalty=wanted.repetition_penalty,
+        presence_penalty=wanted.presence_penalty,
+        frequency_penalty=wanted.frequency_penalty,
+        seed=None if wanted.seed is None else wanted.seed + choice,
+        stop_token_ids=tuple(wanted.stop_token_ids),
+        ignore_eos=wanted.ignore_eos,
+        min_tokens=wanted.min_tokens,
+        logit_bias=bias,
+        logprobs=wanted.logprobs_wanted,
+    )
+
+
+def _check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
+    if (beyond := max(ids, default=-1)) >= vocab_size:
+        raise InvalidRequestError(
+            f"Token id {beyond} is not in the model's vocabulary of {vocab_size}.", param
+        )

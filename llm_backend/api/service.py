@@ -1,0 +1,131 @@
+"""What the routes share: the model's tokenizer, the dispatcher, and one request's preparation."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+
+from contracts import headers
+from llm_backend.api import prepare
+from llm_backend.api.choice import Choice
+from llm_backend.api.dispatcher import Dispatcher
+from llm_backend.api.exchange import Exchange
+from llm_backend.api.formats import ChatFormat, TextFormat
+from llm_backend.api.metrics import Metrics
+from llm_backend.api.stops import StopStrings
+from llm_backend.api.types import MAX_CHOICES, ChatRequest, SamplingRequest, TextRequest
+from llm_backend.errors import InvalidRequestError, ModelUnknownError, NotReadyError
+from llm_backend.models.tokenizer import Tokenizer
+from llm_backend.runtime import ipc
+from llm_backend.runtime.supervisor import Supervisor
+from llm_backend.settings import LlmSettings
+
+
+class Service:
+    """Everything that a request needs. `tokenizer` comes once the model's files are there."""
+
+    def __init__(
+        self, settings: LlmSettings, dispatcher: Dispatcher, supervisor: Supervisor
+    ) -> None:
+        self.settings = settings
+        self.dispatcher = dispatcher
+        self.supervisor = supervisor
+        self.metrics = Metrics()
+        self.tokenizer: Tokenizer | None = None
+        self.created = int(time.time())
+
+    def check_model(self, model: str) -> None:
+        """See that the model asked for is the one served.
+
+        Raises:
+            ModelUnknownError: it is not.
+        """
+        if model != self.settings.model_id:
+            raise ModelUnknownError(
+                f"The model {model!r} does not exist; this service has {self.settings.model_id!r}.",
+                "model",
+            )
+
+    def need_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer.
+
+        Raises:
+            NotReadyError: the model is still being prepared.
+        """
+        if self.tokenizer is None:
+            raise NotReadyError("The model is being prepared; try again soon.", None, 2)
+        return self.tokenizer
+
+    def chat(self, wanted: ChatRequest, header: Mapping[str, str]) -> Exchange:
+        """Admit a chat completion.
+
+        Raises:
+            RequestError: it cannot be answered, or not now.
+        """
+        self.check_model(wanted.model)
+        self.dispatcher.check_admission(wanted.n)
+        tokenizer = self.need_tokenizer()
+        prompt = prepare.chat_prompt(wanted, tokenizer)
+        return self._exchange(wanted, [prompt], header, chat=True)
+
+    def complete(self, wanted: TextRequest, header: Mapping[str, str]) -> Exchange:
+        """Admit a text completion.
+
+        Raises:
+            RequestError: it cannot be answered, or not now.
+        """
+        self.check_model(wanted.model)
+        sequences = len(wanted.prompts) * wanted.n
+        if sequences > MAX_CHOICES:
+            raise InvalidRequestError(
+                f"{len(wanted.prompts)} prompts with n={wanted.n} are {sequences} sequences; at "
+                f"most {MAX_CHOICES} are allowed in one request.",
+                "n",
+            )
+        self.dispatcher.check_admission(sequences)
+        prompts = prepare.text_prompts(wanted, self.need_tokenizer(), self._ready().vocab_size)
+        return self._exchange(wanted, prompts, header, chat=False)
+
+    def _exchange(
+        self,
+        wanted: SamplingRequest,
+        prompts: Sequence[list[int]],
+        header: Mapping[str, str],
+        *,
+        chat: bool,
+    ) -> Exchange:
+        tokenizer = self.need_tokenizer()
+        answer_id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
+        submits = prepare.submits(
+            wanted,
+            prompts,
+            prefix=answer_id,
+            ready=self._ready(),
+            tenant=header.get(headers.TENANT, wanted.user),
+            deadline_s=self._deadline(header),
+        )
+        choices = [
+            Choice(i, tokenizer.detokenizer(), StopStrings(wanted.stop_sequences))
+            for i in range(len(submits))
+        ]
+        head = {"id": answer_id, "created": int(time.time()), "model": self.settings.model_id}
+        logprobs = wanted.logprobs_wanted is not None
+        form = (ChatFormat if chat else TextFormat)(
+            head, len(choices), tokenizer, logprobs=logprobs
+        )
+        return Exchange(self.dispatcher, self.metrics, submits, choices, form, len(prompts))
+
+    def _ready(self) -> ipc.Ready:
+        if self.dispatcher.ready is None:
+            raise NotReadyError("The engine is starting; try again soon.", None, 2)
+        return self.dispatcher.ready
+
+    def _deadline(self, header: Mapping[str, str]) -> float:
+        """Return the seconds left: the caller's, but no more than the settings allow."""
+        try:
+            given = headers.deadline_seconds(header)
+        except ValueError as error:
+            raise InvalidRequestError(str(error), headers.DEADLINE_MS) from error
+        most = self.settings.request_timeout_s
+        return most if given is None else min(given, most)
