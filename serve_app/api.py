@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from serve_app import responses
 from serve_app.middleware import BodyLimit
-from serve_app.routes import chat, documents, health, search
+from serve_app.routes import chat, documents, health, page, search
 from serve_app.services import Services
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
@@ -25,6 +25,7 @@ def create_api(services: Services) -> FastAPI:
     )
     for module in (chat, search, documents, health):
         api.include_router(module.router(services))
+    api.include_router(page.router())
     responses.install(api)
     api.add_middleware(
         BodyLimit,

@@ -118,7 +118,7 @@ class Reply:
         new_id = f"chatcmpl-{uuid.uuid4().hex}"
         return cls(new_id, int(time.time()), wanted.model, wanted.include_usage)
 
-    def whole(self, answered: Answered) -> ChatAnswer:
+    def whole(self, answered: Answered, passages: tuple[Passage, ...]) -> ChatAnswer:
         """Return the response that is not streamed."""
         message = AssistantMessage(content=answered.text)
         return ChatAnswer(
@@ -127,41 +127,55 @@ class Reply:
             model=self.model,
             choices=[ChatChoice(message=message, finish_reason=answered.finish_reason)],
             usage=answered.usage,
-            **_grounds(answered),
+            **_grounds(answered, passages),
         )
 
-    async def frames(self, events: Events) -> AsyncGenerator[bytes, None]:
-        """Yield the SSE frames of `events`; an error after the first frame becomes the last one."""
+    async def frames(self, answer: Begun) -> AsyncGenerator[bytes, None]:
+        """Yield the SSE frames of `answer`; an error after the first frame becomes the last one."""
         frames = ChatFrames(self.id, self.created, self.model)
         yield frames.role()
         try:
-            async with aclosing(events):
+            async with aclosing(answer.events) as events:
                 async for event in events:
-                    for frame in self._frames(frames, event):
+                    for frame in self._frames(frames, event, answer.passages):
                         yield frame
             yield sse.DONE_FRAME
         except RagError as error:
             yield sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
 
-    def _frames(self, frames: ChatFrames, event: Event) -> Iterator[bytes]:
+    def _frames(
+        self, frames: ChatFrames, event: Event, passages: tuple[Passage, ...]
+    ) -> Iterator[bytes]:
         if isinstance(event, Token):
             yield frames.content(event.text)
         elif isinstance(event, Answered):
-            yield frames.finish(event.finish_reason, **_grounds(event))
+            yield frames.finish(event.finish_reason, **_grounds(event, passages))
             if self.include_usage and event.usage is not None:
                 yield frames.usage(event.usage)
 
 
-def _grounds(answered: Answered) -> dict[str, Any]:
-    citations = [asdict(citation) for citation in answered.citations]
+def _grounds(answered: Answered, passages: tuple[Passage, ...]) -> dict[str, Any]:
+    texts = {passage.chunk_id: passage.text for passage in passages}
     return {
-        "citations": citations,
+        "citations": [
+            asdict(citation) | {"passage": texts.get(citation.chunk_id, citation.quote)}
+            for citation in answered.citations
+        ],
         "isthmus": {"llm_model": answered.model, **answered.metadata},
     }
 
 
-async def begun(events: Events) -> Events:
-    """Return `events` once the first word is there, so that failing until then gets a status.
+@dataclass(frozen=True)
+class Begun:
+    """An answer whose first word is there."""
+
+    passages: tuple[Passage, ...]
+    events: Events
+    """The first word and all that follows."""
+
+
+async def begun(events: Events) -> Begun:
+    """Return the answer once the first word is there, so that failing until then gets a status.
 
     Raises:
         DegradedError: passages were found, and then the LLM did not answer.
@@ -171,7 +185,7 @@ async def begun(events: Events) -> Events:
     try:
         async for event in events:
             if not isinstance(event, Retrieved):
-                return _chained(event, events)
+                return Begun(passages or (), _chained(event, events))
             passages = event.passages
     except LLMRequestError:
         raise

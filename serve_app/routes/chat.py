@@ -41,11 +41,11 @@ def router(services: Services) -> APIRouter:
         if wanted.model != served:
             message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
             raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
-        events = await begun(services.answer(question(wanted, request.headers)))
+        answer = await begun(services.answer(question(wanted, request.headers)))
         reply = Reply.to(wanted)
         if wanted.stream:
-            return EventStream(reply.frames(events))
-        body = reply.whole(await _last(events))
+            return EventStream(reply.frames(answer))
+        body = reply.whole(await _last(answer.events), answer.passages)
         return Response(body.model_dump_json(), media_type=_JSON)
 
     return routes

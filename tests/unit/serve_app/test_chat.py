@@ -40,6 +40,7 @@ async def test_an_answer_carries_its_citations_and_usage(client: httpx.AsyncClie
     assert body["choices"][0]["message"] == {"role": "assistant", "content": TEXT}
     assert body["usage"]["total_tokens"] == 10
     assert body["citations"][0]["quote"] == "sku=gpu."
+    assert body["citations"][0]["passage"] == "The taint is sku=gpu."
     assert body["isthmus"] == {"llm_model": "tiny", "passages": 1}
 
 
@@ -192,7 +193,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_frame(
 async def test_an_answer_that_nobody_reads_any_more_is_closed(fakes: Fakes) -> None:
     from rag_graph.state import Question
 
-    events = await begun(fakes.answer(Question("?")))
+    events = (await begun(fakes.answer(Question("?")))).events
     assert await anext(events)
     await events.aclose()
     assert fakes.closed == 1

@@ -1,0 +1,51 @@
+"""`GET /`: the chat page and its files, under a strict Content-Security-Policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, Response
+
+from contracts.errors import Code
+from serve_app.errors import RequestError
+
+FOLDER = Path(__file__).parents[1] / "ui"
+FILES = {
+    "app.js": "text/javascript",
+    "api.js": "text/javascript",
+    "markdown.js": "text/javascript",
+    "style.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+
+def router() -> APIRouter:
+    """Return the page's routes."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/")
+    async def page() -> Response:
+        return _file("index.html", "text/html")
+
+    @routes.get("/ui/{name}")
+    async def file(name: str) -> Response:
+        if name not in FILES:
+            raise RequestError(f"There is nothing at /ui/{name}.", Code.NOT_FOUND)
+        return _file(name, FILES[name])
+
+    return routes
+
+
+def _file(name: str, media_type: str) -> Response:
+    return FileResponse(FOLDER / name, media_type=media_type, headers=HEADERS)
