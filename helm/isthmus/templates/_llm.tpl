@@ -49,6 +49,8 @@
   value: /etc/isthmus/tls/tls.key
 - name: LLM_TLS_CLIENT_CA
   value: /etc/isthmus/tls/ca.crt
+- name: LLM_TLS_CLIENT_NAMES  # the gateway, and this pod's own probe
+  value: {{ include "isthmus.fullname" . }}-gateway.{{ .Release.Namespace }}.svc,localhost
 {{- end }}
 {{- range $name, $value := .Values.llm.settings }}
 - name: {{ $name }}

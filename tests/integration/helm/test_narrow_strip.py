@@ -10,8 +10,8 @@ from llm_backend.settings import LlmSettings
 from rag_graph.settings import RagSettings
 from tests.support import chart
 
-AWAITED = {"RAG_LLM_TLS_CA", "RAG_LLM_TLS_CERT", "RAG_LLM_TLS_KEY"}
-"""Agreed names that rag_graph does not read yet: docs/operations/unproven.md, "Mutual TLS"."""
+AWAITED = {"RAG_LLM_TLS_CA", "RAG_LLM_TLS_CERT", "RAG_LLM_TLS_KEY", "LLM_TLS_CLIENT_NAMES"}
+"""Agreed names that are not read yet: docs/operations/unproven.md, "Mutual TLS"."""
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "deepspeed": {},

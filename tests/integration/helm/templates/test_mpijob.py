@@ -89,7 +89,12 @@ def test_with_mtls_the_probe_shows_a_certificate() -> None:
         "/scripts/probe.py",
         "https://localhost:8001/readyz",
     ]
-    assert chart.env_of(container)["LLM_TLS_CLIENT_CA"] == "/etc/isthmus/tls/ca.crt"
+    env = chart.env_of(container)
+    assert env["LLM_TLS_CLIENT_CA"] == "/etc/isthmus/tls/ca.crt"
+    admitted = set(env["LLM_TLS_CLIENT_NAMES"].split(","))
+    for name in ("isthmus-gateway", "isthmus-llm"):  # the gateway; the probe, by the LLM's own
+        certificate = chart.one(chart.rendered("mtls"), "Certificate", name)["spec"]
+        assert admitted & set(certificate["dnsNames"])
 
 
 def test_the_grace_period_covers_the_drain() -> None:
