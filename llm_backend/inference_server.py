@@ -32,6 +32,7 @@ from llm_backend.runtime.supervisor import Supervisor
 from llm_backend.settings import LlmSettings
 
 _BACKLOG = 2048
+_SEND_BUFFER_BYTES = 64 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ def listen(settings: LlmSettings) -> socket.socket:
     # The kernel cuts a connection whose client stops reading; every accepted socket inherits it.
     timeout_ms = int(settings.send_timeout_s * 1000)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    # Left to itself, the kernel buffers megabytes for a client that does not read.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     try:
         listener.bind((settings.host, settings.port))
         listener.listen(_BACKLOG)

@@ -57,4 +57,6 @@ def environment(directory: Path) -> dict[str, str]:
         # mpirun refuses root unless told twice; containers commonly have no other user.
         OMPI_ALLOW_RUN_AS_ROOT="1",
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+        # Else in /dev/shm, where a killed rank would leave its segment for ever.
+        OMPI_MCA_btl_sm_backing_directory=str(directory),
     )

@@ -2,11 +2,85 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
 
 from llm_backend import inference_server
+from tests.support.processes import free_port, running, wait_for
 
 FAKE_WORKER = (sys.executable, "-m", "tests.support.fake_worker")
+
+
+@dataclass(frozen=True)
+class ServiceProcess:
+    """A running service."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    @property
+    def openai(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    @property
+    def model(self) -> str:
+        return str(httpx.get(f"{self.url}/v1/models").json()["data"][0]["id"])
+
+    def readyz(self) -> tuple[int, dict[str, Any]]:
+        response = httpx.get(f"{self.url}/readyz", timeout=5)
+        return response.status_code, response.json()
+
+    def is_ready(self) -> bool:
+        return self.readyz()[0] == 200
+
+    def wait_ready(self, seconds: float = 60) -> None:
+        wait_for(self.is_ready, seconds, "ready again", poll_s=0.02)
+
+    def family(self) -> list[psutil.Process]:
+        """mpirun and the ranks."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def rank(self, index: int) -> psutil.Process:
+        """The process of one rank; mpirun starts them in order."""
+        ranks = [
+            p for p in self.family() if "--lifeline" in p.cmdline() and "-np" not in p.cmdline()
+        ]
+        return sorted(ranks, key=lambda p: p.pid)[index]
+
+    def post(self, path: str, body: dict[str, Any] | bytes, **headers: str) -> httpx.Response:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return httpx.post(f"{self.url}{path}", content=raw, headers=headers, timeout=60)
+
+
+@contextmanager
+def running_service(
+    log: Path, *, fake: bool = True, scheme: str = "http", seconds: float = 60, **env: str
+) -> Iterator[ServiceProcess]:
+    """Run the service with `env` until the block ends; it must leave no process behind."""
+    port = free_port()
+    module = "tests.support.llm_service" if fake else "llm_backend.inference_server"
+    url = f"{scheme}://127.0.0.1:{port}"
+    env = {"LLM_PORT": str(port), "LLM_THREADS_PER_RANK": "1", "OMP_NUM_THREADS": "1", **env}
+    with running(
+        ["-m", module], ready_url=f"{url}/readyz", log=log, env=env, seconds=seconds
+    ) as process:
+        service = ServiceProcess(process, url, log)
+        yield service
+        family = service.family()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, alive
+
 
 if __name__ == "__main__":
     sys.exit(inference_server.main(worker=FAKE_WORKER))
