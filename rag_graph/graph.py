@@ -10,7 +10,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from rag_graph import nodes
-from rag_graph.llm.client import LLMClient
+from rag_graph.llm.pool import LLM
 from rag_graph.nodes import Input, SearchFn, Services, State
 from rag_graph.settings import RagSettings
 from rag_graph.state import Event, Question
@@ -36,7 +36,7 @@ def build() -> Compiled:
 class RagGraph:
     """Answers questions. One instance serves any number of them at once."""
 
-    def __init__(self, search: SearchFn, llm: LLMClient, settings: RagSettings) -> None:
+    def __init__(self, search: SearchFn, llm: LLM, settings: RagSettings) -> None:
         self._services = Services(search, llm, settings)
         self._graph = build()
 

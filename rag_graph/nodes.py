@@ -14,7 +14,8 @@ from contracts.openai import ChatCompletionRequest
 from rag_graph import prompts
 from rag_graph.citations import MarkerFilter, cite
 from rag_graph.errors import LLMUnavailableError
-from rag_graph.llm.client import End, LLMClient, Piece
+from rag_graph.llm.client import End, Piece
+from rag_graph.llm.pool import LLM
 from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Passage, Question, Retrieved, SearchQuery, Token
 
@@ -28,7 +29,7 @@ class Services:
     """What the nodes work with; the same for every question."""
 
     search: SearchFn
-    llm: LLMClient
+    llm: LLM
     settings: RagSettings
 
 
@@ -128,7 +129,7 @@ async def _request(
     )
 
 
-async def _first_model(llm: LLMClient) -> str:
+async def _first_model(llm: LLM) -> str:
     models = await llm.models()
     if not models:
         raise LLMUnavailableError(f"The LLM service at {llm.url} lists no model. Check its start.")

@@ -82,7 +82,13 @@ class RagSettings(BaseSettings):
     )
     llm_url: str = Field(
         default="",
-        description="Base URL of the LLM service, such as http://127.0.0.1:8001/v1. Empty: none.",
+        description="Base URL of the LLM service, such as http://127.0.0.1:8001/v1; several of "
+        "one model separated by commas. Empty: none.",
+    )
+    llm_fallback_url: str = Field(
+        default="",
+        description="Base URLs, separated by commas, asked for their first model when none of "
+        "RAG_LLM_URL can answer.",
     )
     llm_model: str = Field(
         default="", description="Model to ask for. Empty: the first that the service lists."
@@ -100,6 +106,14 @@ class RagSettings(BaseSettings):
     connect_timeout_s: float = Field(
         default=2.0, gt=0, description="Seconds to reach the LLM service."
     )
+
+    @property
+    def llm_tiers(self) -> list[list[str]]:
+        """The LLM services' URLs: those of the wanted model, then the fallbacks'."""
+        return [
+            [url.strip() for url in urls.split(",") if url.strip()]
+            for urls in (self.llm_url, self.llm_fallback_url)
+        ]
 
     @field_validator("store_uri")
     @classmethod

@@ -1,0 +1,63 @@
+"""One endpoint as the pool sees it: how busy, how healthy. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rag_graph.llm.client import LLMClient
+
+FAILURES_TO_OPEN = 3
+"""Failures in a row after which an endpoint is left alone."""
+OPEN_S = 10.0
+"""Seconds for which it is left alone; then it has to pass a probe."""
+
+
+@dataclass(eq=False, slots=True)
+class Endpoint:
+    """A client, and what the pool knows of it. Times are the event loop's, in seconds."""
+
+    client: LLMClient
+    outstanding: int = 0
+    uses: int = 0
+    failures: int = 0
+    closed_until: float = 0.0
+    """Nothing is sent before this time."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it has to pass a probe before the next request."""
+        return self.failures >= FAILURES_TO_OPEN
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count a request while it runs."""
+        self.outstanding += 1
+        self.uses += 1
+        try:
+            yield
+        finally:
+            self.outstanding -= 1
+
+    def succeeded(self) -> None:
+        """Forget its failures."""
+        self.failures = 0
+        self.closed_until = 0.0
+
+    def failed(self, now: float, retry_after: float | None) -> None:
+        """Note a failure: too many, or its own wish, close it for a while."""
+        self.failures += 1
+        if retry_after is not None:
+            self.closed_until = now + retry_after
+        elif self.suspect:
+            self.closed_until = now + OPEN_S
+
+
+def pick(endpoints: Iterable[Endpoint], now: float) -> Endpoint | None:
+    """Return the open endpoint with the fewest outstanding requests, or None if all are closed.
+
+    Of equals, the one with the fewest failures, then the least used.
+    """
+    opened = [e for e in endpoints if e.closed_until <= now]
+    return min(opened, key=lambda e: (e.outstanding, e.failures, e.uses), default=None)

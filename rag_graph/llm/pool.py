@@ -1,0 +1,208 @@
+"""Several endpoints as one LLM: least outstanding requests, retries, breaker, failover."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+import httpx
+
+from contracts.openai import ChatCompletionRequest, Model
+from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
+from rag_graph.llm.client import LLMClient, Output
+from rag_graph.llm.endpoint import Endpoint, pick
+from rag_graph.settings import RagSettings
+
+BACKOFF_S = 0.1
+"""Longest wait before the second try; doubles with each. The wait is drawn between 0 and it."""
+ATTEMPTS = 4
+"""Tries on one tier of endpoints."""
+
+
+class LLM(Protocol):
+    """What the graph needs of a model service: `LLMClient` and `LLMPool` both are one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, for messages."""
+
+    async def models(self) -> list[Model]:
+        """Return the models that it answers for."""
+
+    def stream(
+        self,
+        request: ChatCompletionRequest,
+        timeout_s: float,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[Output, None]:
+        """Generate."""
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+
+
+class LLMPool:
+    """Tiers of endpoints: all of a tier serve one model; the next tier is asked when none can.
+
+    Only what fails before its first token is tried again: after it, a second try would repeat or
+    contradict what the reader has seen.
+    """
+
+    def __init__(self, tiers: Sequence[Sequence[LLMClient]]) -> None:
+        """Make a pool.
+
+        Args:
+            tiers: clients of the wanted model first, then those of the models to fall back to.
+                A fallback is asked for the first model that it lists.
+        """
+        self._tiers = [[Endpoint(client) for client in tier] for tier in tiers]
+        self._random = random.Random()  # noqa: S311 - spreads retries, guards nothing
+
+    @property
+    def url(self) -> str:
+        """The first endpoint's address."""
+        return self._tiers[0][0].client.url
+
+    async def models(self) -> list[Model]:
+        """Return the models of the first endpoint that answers.
+
+        Raises:
+            LLMError: none did.
+        """
+        errors: list[LLMError] = []
+        for endpoint in self._all():
+            try:
+                return await endpoint.client.models()
+            except LLMError as error:
+                errors.append(error)
+        raise errors[0]
+
+    async def stream(
+        self,
+        request: ChatCompletionRequest,
+        timeout_s: float,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[Output, None]:
+        """Generate on the best endpoint, on others if it fails before its first token.
+
+        Raises:
+            LLMError: as `LLMClient.stream`; the last failure when all tiers failed.
+        """
+        deadline = _now() + timeout_s
+        failure: LLMError = LLMUnavailableError(
+            "No LLM endpoint is healthy now; all failed lately. Try again in a few seconds."
+        )
+        async with aclosing(self._attempts(request, deadline)) as attempts:
+            async for attempt in attempts:
+                try:
+                    async with aclosing(attempt.run(deadline, extra_headers)) as outputs:
+                        async for output in outputs:
+                            yield output
+                except (LLMUnavailableError, LLMStreamError) as error:
+                    if attempt.started:
+                        raise
+                    failure = error
+                else:
+                    return
+        raise failure
+
+    async def _attempts(
+        self, request: ChatCompletionRequest, deadline: float
+    ) -> AsyncGenerator[_Attempt, None]:
+        """Yield what to try, one after another, with a pause between tries on one endpoint."""
+        for number, tier in enumerate(self._tiers):
+            for attempt in range(ATTEMPTS):
+                endpoint = pick(tier, _now())
+                if endpoint is None:
+                    break
+                yield _Attempt(endpoint, request, fallback=number > 0)
+                await self._pause(tier, attempt, deadline)
+
+    async def aclose(self) -> None:
+        """Close the connections of all endpoints."""
+        for endpoint in self._all():
+            await endpoint.client.aclose()
+
+    def _all(self) -> Iterable[Endpoint]:
+        return (endpoint for tier in self._tiers for endpoint in tier)
+
+    async def _pause(self, tier: Sequence[Endpoint], attempt: int, deadline: float) -> None:
+        """Wait before the next try, unless an endpoint without failures is there to take it."""
+        following = pick(tier, _now())
+        if following is None or not following.failures:
+            return
+        wait = self._random.uniform(0, BACKOFF_S * 2**attempt)
+        if _now() + wait < deadline:
+            await asyncio.sleep(wait)
+
+
+class _Attempt:
+    """One try on one endpoint."""
+
+    def __init__(
+        self, endpoint: Endpoint, request: ChatCompletionRequest, *, fallback: bool
+    ) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._fallback = fallback
+        self.started = False
+        """Whether a token came."""
+
+    async def run(
+        self, deadline: float, extra_headers: Mapping[str, str] | None
+    ) -> AsyncGenerator[Output, None]:
+        endpoint = self._endpoint
+        try:
+            with endpoint.busy():
+                request = await self._ready(deadline)
+                outputs = endpoint.client.stream(request, _left(deadline), extra_headers)
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        self.started = True
+                        yield output
+        except (LLMUnavailableError, LLMStreamError) as error:
+            endpoint.failed(_now(), error.retry_after)
+            raise
+        endpoint.succeeded()
+
+    async def _ready(self, deadline: float) -> ChatCompletionRequest:
+        """Return the request to send, having probed an endpoint that failed repeatedly."""
+        if not (self._endpoint.suspect or self._fallback):
+            return self._request
+        try:
+            async with asyncio.timeout_at(deadline):
+                models = await self._endpoint.client.models()
+        except TimeoutError as error:
+            raise LLMTimeoutError("The LLM service did not answer within the time allowed.") from (
+                error
+            )
+        if not self._fallback or not models:
+            return self._request
+        return self._request.model_copy(update={"model": models[0].id})
+
+
+def open_llm(settings: RagSettings, transport: httpx.AsyncBaseTransport | None = None) -> LLM:
+    """Return a client of RAG_LLM_URL, or a pool when it or RAG_LLM_FALLBACK_URL names several.
+
+    Args:
+        settings: `llm_url` must not be empty.
+        transport: in place of the network.
+    """
+    key = settings.llm_api_key.get_secret_value()
+
+    def client(url: str) -> LLMClient:
+        return LLMClient(url, key, transport, settings.connect_timeout_s)
+
+    tiers = [[client(url) for url in tier] for tier in settings.llm_tiers if tier]
+    return tiers[0][0] if len(tiers) == len(tiers[0]) == 1 else LLMPool(tiers)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - _now())

@@ -1,0 +1,141 @@
+"""The pool over mocks that fail in every way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from contracts.mock_llm import Fault, MockLLM, MockSettings
+from contracts.openai import ChatCompletionRequest, ChatMessage
+from rag_graph.errors import LLMRequestError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
+from rag_graph.llm.asgi_transport import StreamingASGITransport
+from rag_graph.llm.client import End, LLMClient, Piece
+from rag_graph.llm.endpoint import FAILURES_TO_OPEN
+from rag_graph.llm.pool import ATTEMPTS, LLMPool, open_llm
+from rag_graph.settings import RagSettings
+
+REQUEST = ChatCompletionRequest(
+    model="mock", messages=[ChatMessage(role="user", content="one two three")]
+)
+
+
+def mock(**settings: Any) -> MockLLM:
+    return MockLLM(MockSettings(**settings))
+
+
+def pool(*tiers: list[MockLLM]) -> LLMPool:
+    return LLMPool(
+        [
+            [LLMClient("http://mock", transport=StreamingASGITransport(app)) for app in tier]
+            for tier in tiers
+        ]
+    )
+
+
+async def ask(llm: LLMPool, timeout_s: float = 10.0) -> End:
+    outputs = [output async for output in llm.stream(REQUEST, timeout_s)]
+    assert isinstance(outputs[-1], End)
+    assert any(isinstance(output, Piece) for output in outputs)
+    return outputs[-1]
+
+
+@pytest.mark.parametrize("fault", [Fault.SERVER_ERROR, Fault.RATE_LIMIT])
+async def test_a_failing_endpoint_costs_no_answer(fault: Fault) -> None:
+    bad, good = mock(fault=fault), mock()
+    llm = pool([bad, good])
+    for _ in range(6):
+        await ask(llm)
+    assert good.requests == 6
+    assert 1 <= bad.requests <= FAILURES_TO_OPEN
+
+
+@pytest.mark.parametrize("fault", [Fault.DISCONNECT, Fault.MALFORMED])
+async def test_a_failure_before_the_first_token_is_tried_again(fault: Fault) -> None:
+    bad = mock(fault=fault, fault_after_tokens=0, fault_requests=1)
+    await ask(pool([bad]))
+    assert bad.requests == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.DISCONNECT, Fault.MALFORMED])
+async def test_a_failure_after_the_first_token_is_not(fault: Fault) -> None:
+    bad, good = mock(fault=fault, fault_after_tokens=2), mock()
+    with pytest.raises(LLMStreamError):
+        await ask(pool([bad, good]))
+    assert (bad.requests, good.requests) == (1, 0)
+
+
+async def test_when_no_endpoint_of_a_model_answers_the_next_model_does() -> None:
+    down, spare = mock(fault=Fault.SERVER_ERROR), mock(model="spare")
+    llm = pool([down], [spare])
+    assert (await ask(llm)).model == "spare"
+    assert (await ask(llm)).model == "spare"
+    assert down.requests == FAILURES_TO_OPEN <= ATTEMPTS
+
+
+async def test_a_healed_endpoint_is_probed_and_used_again() -> None:
+    app = mock(fault=Fault.SERVER_ERROR)
+    llm = pool([app])
+    with pytest.raises(LLMUnavailableError):
+        await ask(llm)
+    with pytest.raises(LLMUnavailableError, match="all failed lately"):
+        await ask(llm)
+    app.settings = MockSettings()
+    llm._tiers[0][0].closed_until = 0.0  # as if the time had passed
+    assert llm._tiers[0][0].suspect
+    await ask(llm)
+    assert not llm._tiers[0][0].suspect
+
+
+async def test_a_request_that_is_refused_is_not_tried_again() -> None:
+    app = mock(model="other")
+    with pytest.raises(LLMRequestError):
+        await ask(pool([app, app]))
+    assert app.requests == 1
+
+
+async def test_the_deadline_holds_over_all_tries() -> None:
+    slow = mock(fault=Fault.STALL, fault_after_tokens=0)
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    with pytest.raises(LLMTimeoutError):
+        await ask(pool([slow, slow]), 0.3)
+    assert loop.time() - begin < 2
+
+
+async def test_requests_spread_by_how_busy_endpoints_are() -> None:
+    apps = [mock(time_to_first_token_s=0.05), mock(time_to_first_token_s=0.05)]
+    llm = pool(apps)
+    await asyncio.gather(*(ask(llm) for _ in range(8)))
+    assert [app.requests for app in apps] == [4, 4]
+
+
+async def test_closing_the_stream_frees_the_endpoint_at_once() -> None:
+    app = mock(tokens_per_s=20, answer_tokens=1000)
+    llm = pool([app])
+    outputs = llm.stream(REQUEST, 60)
+    await anext(outputs)
+    assert app.active == llm._tiers[0][0].outstanding == 1
+    await outputs.aclose()
+    assert app.active == llm._tiers[0][0].outstanding == 0
+
+
+async def test_settings_make_a_client_or_a_pool() -> None:
+    one = open_llm(RagSettings(llm_url="http://a/v1"))
+    assert isinstance(one, LLMClient)
+    many = open_llm(RagSettings(llm_url="http://a, http://b", llm_fallback_url="http://c"))
+    assert isinstance(many, LLMPool)
+    assert many.url == "http://a"
+    await many.aclose()
+    await one.aclose()
+
+
+async def test_models_come_from_the_first_endpoint_that_answers() -> None:
+    dead = LLMClient("http://127.0.0.1:1")
+    alive = LLMClient("http://mock", transport=StreamingASGITransport(mock()))
+    llm = LLMPool([[dead, alive]])
+    assert [model.id for model in await llm.models()] == ["mock"]
+    with pytest.raises(LLMUnavailableError):
+        await LLMPool([[dead]]).models()
+    await llm.aclose()
