@@ -173,7 +173,8 @@ function countDown(button, seconds) {
 }
 
 function announce(turn) {
-  $("status-text").textContent = `Answered with ${turn.citations.length} sources`;
+  const count = turn.citations.length;
+  $("announcer").textContent = `Answered, with ${count} ${count === 1 ? "source" : "sources"}: ${turn.text}`;
 }
 
 // ---- the passage beside it ----
