@@ -19,7 +19,7 @@ NO_PASSAGES = "No passages were given, so the mock model can only repeat the que
 _TOKEN = re.compile(r"\s*\S+|\s+")
 _WORD = re.compile(r"\w+")
 _PASSAGE = re.compile(r'<passage id="(\d+)"[^>]*>(.*?)</passage>', re.DOTALL)
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")  # a point inside a word ends nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _candidates(
     """Yield (words shared with the question, passage number, sentence)."""
     wanted = {word.lower() for word in _WORD.findall(question)}
     for number, text in passages:
-        for sentence in _SENTENCE.findall(text):
+        for sentence in _SENTENCE.split(text):
             if sentence.strip():
                 words = {word.lower() for word in _WORD.findall(sentence)}
                 yield len(words & wanted), number, " ".join(sentence.split())

@@ -25,6 +25,11 @@ def test_the_sentence_nearest_the_question_is_quoted_and_cited() -> None:
     assert compose(["system", PASSAGES, "Do ducks swim?"]) == "Ducks swim. [1]"
 
 
+def test_a_point_inside_a_word_does_not_end_a_sentence() -> None:
+    passage = '<passage id="1" title="a">The label is `isthmus.dev/pool: gpu`. Ducks.</passage>'
+    assert compose([passage, "Which label?"]) == "The label is `isthmus.dev/pool: gpu`. [1]"
+
+
 def test_without_passages_nothing_is_invented() -> None:
     assert compose(["Who?"]).endswith("Who?")
 
