@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,9 @@ from kuberay.quantity import parse_quantity
 SIDE_LABEL = "isthmus.dev/side"
 
 Manifest = Mapping[str, Any]
+
+_AUTOSCALER = {"requests": {"cpu": "500m", "memory": "512Mi"}}
+"""KubeRay's default for the autoscaler container, `autoscaler.go` in ray-project/kuberay."""
 
 
 def load_manifests(text: str, origin: str) -> list[Manifest]:
@@ -79,9 +83,25 @@ def _pods_of_one(manifest: Manifest) -> Iterator[Pod]:
     for role, template, group in templates_of(manifest):
         owner = f"{name} {role}".rstrip()
         try:
-            yield _pod(owner, _side(manifest, template), template["spec"], group)
+            pod = _pod(owner, _side(manifest, template), template["spec"], group)
+            yield replace(pod, requests=_added(pod.requests, _sidecar(manifest, role)))
         except (KeyError, TypeError, AttributeError) as error:
             raise ManifestError(f"{owner}: the pod template lacks or misshapes {error}.") from error
+
+
+def _sidecar(manifest: Manifest, role: str) -> dict[str, Decimal]:
+    """Return what the autoscaler asks for, which KubeRay puts into the head pod."""
+    spec = manifest.get("spec") or {}
+    cluster = spec.get("rayClusterConfig") or spec.get("rayClusterSpec") or spec
+    if role != "head" or not cluster.get("enableInTreeAutoscaling"):
+        return {}
+    resources = (cluster.get("autoscalerOptions") or {}).get("resources")
+    return _container({"resources": resources or _AUTOSCALER})
+
+
+def _added(one: Mapping[str, Decimal], other: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    zero = Decimal(0)
+    return {name: one.get(name, zero) + other.get(name, zero) for name in {**one, **other}}
 
 
 def _side(manifest: Manifest, template: Manifest) -> Side:

@@ -79,6 +79,23 @@ def test_a_ray_group_that_advertises_a_gpu_is_noticed(group: dict[str, Any]) -> 
     assert pods_of([manifest("RayCluster", cluster)])[0].advertised_gpus
 
 
+@pytest.mark.parametrize(
+    ("options", "cpu"),
+    [({}, "1.5"), ({"resources": {"limits": {"cpu": "2"}}}, "3")],
+)
+def test_the_autoscaler_counts_with_the_head(options: dict[str, Any], cpu: str) -> None:
+    container = {"resources": {"requests": {"cpu": "1"}}}
+    cluster = {
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": options,
+        "headGroupSpec": {"template": {"spec": {"containers": [container]}}},
+        "workerGroupSpecs": [{"groupName": "w", "template": {"spec": {"containers": [container]}}}],
+    }
+    head, worker = pods_of([manifest("RayCluster", cluster)])
+    assert head.requests["cpu"] == Decimal(cpu)
+    assert worker.requests == {"cpu": Decimal(1)}
+
+
 def test_affinity_by_match_fields_is_refused() -> None:
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}
     affinity = {
