@@ -161,8 +161,9 @@ async def _end(
     service.dispatcher.fail_all("This replica is shutting down; try again.")
     server.should_exit = True
     await asyncio.wait({http})
-    await service.supervisor.shut_down()
-    engine.cancel()
+    service.supervisor.stop()
+    if not service.supervisor.running:
+        engine.cancel()  # the model's files are still being prepared
     await asyncio.wait({engine})
 
 

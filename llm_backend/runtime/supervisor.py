@@ -8,6 +8,7 @@ Whatever breaks one rank ends all of them: they hold parts of one model and wait
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -101,13 +102,13 @@ class Supervisor:
         self._worker = worker
         self._engine: Incarnation | None = None
         self._was_ready = False
-        self._stopping = False
+        self._stop = asyncio.Event()
+        self.running = False
+        """Whether `run` has been called."""
         self.status = Status(State.STARTING, "preparing the model", since=time.monotonic())
 
     async def run(self, model_dir: Path) -> None:
-        """Keep the engine running until `shut_down`, or until this task is cancelled.
-
-        Either way the engine is gone at the end, ranks and all.
+        """Keep the engine running until `stop`; it is gone at the end, ranks and all.
 
         Raises:
             EngineStartError: the engine cannot run this model with these settings, or has failed
@@ -115,27 +116,28 @@ class Supervisor:
         """
         backoff = Backoff(self._settings.restart_backoff_s, self._settings.restart_backoff_max_s)
         failures = 0
-        while True:
+        self.running = True
+        while not self._stop.is_set():
             began = time.monotonic()
             reason = await self._live_once(model_dir)
-            if self._stopping:
+            if self._stop.is_set():
                 return
             failures += 1
             if not self._was_ready and failures >= _MOST_FIRST_STARTS:
                 raise EngineStartError(f"The engine failed {failures} times to start: {reason}.")
             pause = backoff.after(time.monotonic() - began)
             log.error("Engine ended: %s. Starting it again in %.1f s.", reason, pause)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
 
     def drain(self) -> None:
         """Report from now on that no new requests are wanted."""
         self.status = replace(self.status, state=State.DRAINING)
 
-    async def shut_down(self) -> None:
-        """Let the ranks end by themselves, so that `run` has nothing left to kill."""
-        self._stopping = True
-        if self._engine is not None:
-            await self._engine.shut_down()
+    def stop(self) -> None:
+        """Have `run` end the engine and return."""
+        self._stop.set()
 
     async def _live_once(self, model_dir: Path) -> str:
         """Start an engine and return why it ended."""
@@ -147,13 +149,26 @@ class Supervisor:
         self._engine = engine
         try:
             await engine.start(model_dir)
-            reason = await engine.watch()
+            reason = await self._until_broken(engine)
             # Before the engine is ended, which can take seconds: clients should not wait for it.
             self._go_down(reason, restarts + 1)
+            if self._stop.is_set():
+                await engine.shut_down()
         finally:
             await engine.end()
             self._engine = None
         return self._explain(reason, engine.failure)
+
+    async def _until_broken(self, engine: Incarnation) -> str:
+        """Return why the engine is broken, or is to be ended."""
+        watch = asyncio.create_task(engine.watch())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({watch, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not watch.done():
+            watch.cancel()
+            return "the service is shutting down"
+        return watch.result()
 
     def _go_down(self, reason: str, restarts: int) -> None:
         self._set(State.DOWN, reason=reason, restarts=restarts)

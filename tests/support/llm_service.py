@@ -48,7 +48,9 @@ class ServiceProcess:
         wait_for(self.is_ready, seconds, "ready again", poll_s=0.02)
 
     def family(self) -> list[psutil.Process]:
-        """mpirun and the ranks."""
+        """mpirun and the ranks; none once the service has ended."""
+        if self.process.poll() is not None:
+            return []
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def rank(self, index: int) -> psutil.Process:
