@@ -22,7 +22,7 @@ def ask(
 ) -> None:
     """Ask the documents; the answer streams, its sources follow."""
     console = Console(highlight=False, soft_wrap=True)
-    with Gateway(CliSettings().gateway_url) as gateway:
+    with Gateway.of(CliSettings()) as gateway:
         answer(gateway, console, question, collection, top_k)
 
 

@@ -13,6 +13,7 @@ import httpx
 from pydantic import ValidationError
 
 from cli.errors import GatewayError
+from cli.settings import CliSettings
 from contracts import errors, sse
 
 CONNECT_TIMEOUT_S = 5.0
@@ -47,10 +48,20 @@ class RefusedError(GatewayError):
 class Gateway:
     """One gateway. Close it, or use it as a context manager."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str = "", transport: httpx.BaseTransport | None = None
+    ) -> None:
         timeout = httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=timeout, transport=transport
+        )
         self._url = url
+
+    @classmethod
+    def of(cls, settings: CliSettings) -> Gateway:
+        """Return a client of the gateway that the settings name."""
+        return cls(settings.gateway_url, settings.isthmus_api_key.get_secret_value())
 
     def __enter__(self) -> Gateway:
         return self

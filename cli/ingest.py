@@ -52,7 +52,7 @@ def ingest(
     files = list(find(paths))
     if not files:
         raise UsageError("There are no files in what was named. Name a file, or another folder.")
-    with Gateway(CliSettings().gateway_url) as gateway:
+    with Gateway.of(CliSettings()) as gateway:
         outcomes = show(Console(highlight=False), run(gateway, files, collection), len(files))
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)

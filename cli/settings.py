@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,6 +20,9 @@ class CliSettings(BaseSettings):
     isthmus_url: str = Field(
         default="",
         description="Base URL of the gateway. Empty: http://SERVE_HOST:SERVE_PORT.",
+    )
+    isthmus_api_key: SecretStr = Field(
+        default=SecretStr(""), description="API key for the gateway. Empty: none."
     )
     isthmus_log_dir: Path = Field(
         default=Path("~/.local/state/isthmus"),

@@ -197,7 +197,7 @@ class System:
 
     def _ingest(self, folder: Path) -> None:
         files = list(ingest.find([folder]))
-        with Gateway(self._settings.gateway_url) as gateway:
+        with Gateway.of(self._settings) as gateway:
             ingest.show(self._console, ingest.run(gateway, files, "default"), len(files))
 
 

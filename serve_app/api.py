@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from serve_app import responses
-from serve_app.middleware import BodyLimit
+from serve_app.middleware import BodyLimit, SameOrigin
 from serve_app.routes import chat, documents, health, page, search
 from serve_app.services import Services
 
@@ -32,4 +32,5 @@ def create_api(services: Services) -> FastAPI:
         json_bytes=services.serve.max_request_bytes,
         upload_bytes=services.rag.max_document_bytes + MULTIPART_OVERHEAD_BYTES,
     )
+    api.add_middleware(SameOrigin)
     return api

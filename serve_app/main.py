@@ -6,6 +6,7 @@ outright, the kernel ends Ray's processes with it (Ray ties them to their parent
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from serve_app import auth
 from serve_app.errors import SettingsError
 from serve_app.settings import ServeSettings
 
@@ -83,6 +85,7 @@ def _serve(signals: _Signals) -> None:
     from serve_app import app as application
 
     settings = ServeSettings()
+    _check_exposure(settings)
     _check_port(settings)
     with _preparation() as prepared, _own_ray(settings):
         signals.check()
@@ -100,6 +103,30 @@ def _serve(signals: _Signals) -> None:
                 time.sleep(POLL_S)
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _check_exposure(settings: ServeSettings) -> None:
+    """Keep a gateway that asks for no key on this machine, and say so.
+
+    Raises:
+        SettingsError: it would listen on a network, or the file of keys is wrong.
+    """
+    auth.load(settings.api_keys_file)
+    if settings.api_keys_file is not None:
+        return
+    if not _is_loopback(settings.host):
+        raise SettingsError(
+            f"it would listen on {settings.host} and ask nobody for a key. Set "
+            "SERVE_API_KEYS_FILE (docs/serving.md), or SERVE_HOST to 127.0.0.1."
+        )
+    print("Authentication is off: every process on this machine may ask.", flush=True)  # noqa: T201
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_port(settings: ServeSettings) -> None:

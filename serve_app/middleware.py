@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import Code
 from serve_app.errors import RequestError
 from serve_app.responses import error_response
+
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 class BodyLimit:
@@ -29,6 +34,27 @@ class BodyLimit:
             await error_response(_too_large(limit))(scope, receive, send)
             return
         await self._app(scope, _counted(receive, limit), send)
+
+
+class SameOrigin:
+    """Refuses what a page of another site has a browser send.
+
+    Without it, any web page that a user visits could upload documents to a gateway on that user's
+    own machine: browsers send multipart forms anywhere, without asking.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS:
+            sent = Headers(scope=scope)
+            origin = sent.get("origin")
+            if origin is not None and urlsplit(origin).netloc != sent.get("host"):
+                message = f"Requests from pages of {origin} are refused. Call from a server."
+                await error_response(RequestError(message, Code.FORBIDDEN))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

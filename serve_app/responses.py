@@ -66,6 +66,8 @@ def _response(
     if status in {429, 503}:
         seconds = math.ceil(DEFAULT_RETRY_AFTER_S if retry_after is None else retry_after)
         extra[headers.RETRY_AFTER] = str(seconds)
+    if status == 401:
+        extra["www-authenticate"] = "Bearer"
     return JSONResponse(content, status, headers=extra)
 
 

@@ -6,11 +6,13 @@ test they are plain functions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from rag_graph.settings import RagSettings
 from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
+from serve_app.auth import Key, Keys, Right
+from serve_app.limits import Limiter
 from serve_app.settings import ServeSettings
 
 Answer = Callable[[Question], AsyncGenerator[Event, None]]
@@ -32,3 +34,16 @@ class Services:
     ingest: Ingest
     checks: dict[str, Check]
     """Parts that have to work before the gateway counts as ready, by name."""
+    keys: Keys
+    limiter: Limiter = field(default_factory=Limiter)
+
+    def authorize(self, sent: Mapping[str, str], right: Right, collection: str) -> Key:
+        """Return the key of a request with the headers `sent`, having counted the request.
+
+        Raises:
+            RequestError: the key is unknown, may not do this, or has used up its minute.
+        """
+        key = self.keys.of(sent)
+        self.limiter.admit(key)
+        key.check(right, collection)
+        return key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,6 +20,10 @@ class ServeSettings(BaseSettings):
         min_length=1,
         max_length=256,
         description="Model id under which clients reach retrieval-augmented answers.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="JSON file of API keys (docs/serving.md). Empty: everybody on this machine.",
     )
     max_request_bytes: int = Field(
         default=2 * 2**20, ge=1024, description="Largest JSON request body, in bytes."

@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from rag_graph.settings import RagSettings
 from serve_app.api import create_api
+from serve_app.auth import load
 from serve_app.deployments.calls import call
 from serve_app.deployments.ingestor import IngestorReplica
 from serve_app.deployments.retriever import RetrieverReplica
@@ -39,6 +40,7 @@ class GatewayReplica:
             search=search,
             ingest=partial(call, ingestor, "ingest"),
             checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
+            keys=load(serve.api_keys_file),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

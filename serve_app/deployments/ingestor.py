@@ -18,3 +18,7 @@ class IngestorReplica:
     async def ingest(self, name: str, content: bytes, collection: str) -> DocumentReport:
         """Put one document in; see `Ingestor.ingest` for what it raises."""
         return await self._ingestor.ingest(name, content, collection)
+
+    async def __del__(self) -> None:
+        """End the parsing process; Serve awaits this when the replica stops."""
+        await self._ingestor.aclose()

@@ -28,7 +28,8 @@ def router(services: Services) -> APIRouter:
     started = int(time.time())
 
     @routes.get("/v1/models", summary="Models that chat completions take")
-    async def models() -> ModelList:
+    async def models(request: Request) -> ModelList:
+        services.keys.of(request.headers)
         return ModelList(data=[Model(id=served, created=started, owned_by="isthmus")])
 
     @routes.post(
@@ -38,6 +39,7 @@ def router(services: Services) -> APIRouter:
         responses={200: {"model": ChatAnswer, "content": {sse.MEDIA_TYPE: {}}}},
     )
     async def chat(request: Request, wanted: ChatRequest) -> Response:
+        services.authorize(request.headers, "ask", wanted.collection)
         if wanted.model != served:
             message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
             raise RequestError(message, Code.MODEL_NOT_FOUND, "model")

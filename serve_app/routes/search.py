@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
@@ -38,7 +38,8 @@ def router(services: Services) -> APIRouter:
     routes = APIRouter(tags=["retrieval"])
 
     @routes.post("/v1/search", summary="Find passages", response_model=None)
-    async def search(wanted: SearchRequest) -> Response:
+    async def search(request: Request, wanted: SearchRequest) -> Response:
+        services.authorize(request.headers, "ask", wanted.collection)
         query = SearchQuery(wanted.query, wanted.collection, wanted.top_k)
         passages = await services.search(query)
         return JSONResponse({"passages": [asdict(passage) for passage in passages]})

@@ -10,6 +10,16 @@ export class ApiError extends Error {
   }
 }
 
+/** The key that this gateway may ask for; it lives as long as the tab. */
+export function useKey(key) {
+  sessionStorage.setItem("key", key);
+}
+
+function authorization() {
+  const key = sessionStorage.getItem("key");
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
 export async function model() {
   return (await (await request("v1/models")).json()).data[0].id;
 }
@@ -57,8 +67,9 @@ async function* events(body) {
   }
 }
 
-async function request(path, options) {
-  const response = await fetch(path, options).catch((error) => {
+async function request(path, options = {}) {
+  const headers = { ...options.headers, ...authorization() };
+  const response = await fetch(path, { ...options, headers }).catch((error) => {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The gateway cannot be reached. Check the connection and try again.", { code: "offline" });
   });
@@ -86,9 +97,10 @@ export function upload(file, onProgress) {
     call.onload = () => {
       const body = parse(call.responseText);
       if (call.status === 201) resolve(body);
-      else reject(new ApiError(body.error?.message ?? `The gateway answered HTTP ${call.status}.`));
+      else reject(new ApiError(body.error?.message ?? `The gateway answered HTTP ${call.status}.`, { code: body.error?.code }));
     };
     call.open("POST", "v1/documents");
+    for (const [name, value] of Object.entries(authorization())) call.setRequestHeader(name, value);
     call.send(form);
   });
 }

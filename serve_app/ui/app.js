@@ -154,6 +154,7 @@ function showFailure(turn, body, error, stopped) {
   const notice = make("div", { className: stopped || error.passages?.length ? "notice" : "notice bad" });
   notice.setAttribute("role", "alert");
   const retry = action("Ask again", () => again(turn));
+  if (error.code === "invalid_api_key") askForKey(() => again(turn));
   notice.append(make("p", { textContent: message }), retry);
   body.append(notice, ...found(turn, error.passages ?? []));
   if (error.retryAfter && !stopped) countDown(retry, error.retryAfter);
@@ -231,11 +232,26 @@ async function add(file) {
   } catch (error) {
     row.dataset.state = "failed";
     what.textContent = error.message;
+    if (error.code === "invalid_api_key") askForKey(() => { row.remove(); add(file); });
   }
   bar.remove();
   const close = action("✕", () => row.remove());
   close.setAttribute("aria-label", `Dismiss ${file.name}`);
   row.append(close);
+}
+
+// ---- the key ----
+
+/** Opens the dialog; `then` runs once a key was given. */
+function askForKey(then) {
+  const dialog = $("key-dialog");
+  $("key").value = "";
+  dialog.addEventListener("close", () => {
+    if (!$("key").value) return;
+    api.useKey($("key").value);
+    then();
+  }, { once: true });
+  if (!dialog.open) dialog.showModal();
 }
 
 // ---- the page around it ----

@@ -36,6 +36,7 @@ class FakeGateway:
     asked: list[dict[str, object]] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer secret"
         path = request.url.path
         if path in self.refusals:
             return self._refuse(*self.refusals[path])
@@ -74,4 +75,4 @@ def fake() -> FakeGateway:
 @pytest.fixture
 def gateway(fake: FakeGateway) -> Gateway:
     transport: Callable[[httpx.Request], httpx.Response] = fake
-    return Gateway("http://gateway", httpx.MockTransport(transport))
+    return Gateway("http://gateway", "secret", httpx.MockTransport(transport))

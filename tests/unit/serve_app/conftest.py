@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 import httpx
@@ -23,6 +23,7 @@ from rag_graph.state import (
     Token,
 )
 from serve_app.api import create_api
+from serve_app.auth import Keys
 from serve_app.services import Services
 from serve_app.settings import ServeSettings
 
@@ -85,16 +86,19 @@ class Fakes:
         return None
 
 
-Client = Callable[..., httpx.AsyncClient]
-
-
 @pytest.fixture
 def fakes() -> Fakes:
     return Fakes()
 
 
 @pytest.fixture
-async def client(fakes: Fakes) -> AsyncIterator[httpx.AsyncClient]:
+def keys() -> Keys:
+    """The API keys of the gateway under test; a test module may override this."""
+    return Keys(())
+
+
+@pytest.fixture
+async def client(fakes: Fakes, keys: Keys) -> AsyncIterator[httpx.AsyncClient]:
     services = Services(
         serve=ServeSettings(max_request_bytes=4096),
         rag=RagSettings(max_document_bytes=10_000),
@@ -102,6 +106,7 @@ async def client(fakes: Fakes) -> AsyncIterator[httpx.AsyncClient]:
         search=fakes.search,
         ingest=fakes.ingest,
         checks={"retriever": fakes.check_retriever, "llm": fakes.check_llm},
+        keys=keys,
     )
     transport = httpx.ASGITransport(create_api(services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
