@@ -13,22 +13,15 @@ from typing import Literal
 
 from rag_graph.prompts import MARKER, sentences
 from rag_graph.state import Citation, Passage
+from rag_graph.words import words
 
 _OPENING = re.compile(r"\[[\d\s,]*$")
 _LONGEST_MARKER = 32
-_WORD = re.compile(r"\w+(?:[-.:=/_]\w+)*")
 
 SUPPORT = 0.6
 """Share of a statement's words that a sentence must hold to be cited for it."""
 MIN_WORDS = 2
 """Fewer words than this say too little to be matched."""
-
-_LITTLE_WORDS = """
-a an and are as at be by can for from has have how i if in is it its not of on
-or that the their there this these they to was were what when where which who will with you
-"""
-STOP_WORDS = frozenset(_LITTLE_WORDS.split())
-"""English words that say nothing about the subject."""
 
 
 class MarkerFilter:
@@ -111,7 +104,7 @@ def _marked(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
 def _matched(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
     """Yield the best support of every statement that has a good one."""
     for statement in sentences(answer):
-        if len(_words(statement)) < MIN_WORDS or not passages:
+        if len(words(statement)) < MIN_WORDS or not passages:
             continue
         support = max(
             (_best(statement, n, p) for n, p in enumerate(passages, start=1)),
@@ -122,18 +115,14 @@ def _matched(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
 
 
 def _best(statement: str, number: int, passage: Passage) -> _Support:
-    wanted = _words(statement)
+    wanted = words(statement)
     candidates = sentences(passage.text) or [passage.text]
     quote = max(candidates, key=lambda sentence: _share(wanted, sentence))
     return _Support(number, quote, _share(wanted, quote))
 
 
 def _share(wanted: frozenset[str], sentence: str) -> float:
-    return len(wanted & _words(sentence)) / len(wanted) if wanted else 0.0
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.lower())) - STOP_WORDS
+    return len(wanted & words(sentence)) / len(wanted) if wanted else 0.0
 
 
 def _citation(support: _Support, passage: Passage, origin: Literal["model", "matched"]) -> Citation:

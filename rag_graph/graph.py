@@ -19,13 +19,17 @@ Compiled = CompiledStateGraph[State, Services, Input, State]
 
 
 def build() -> Compiled:
-    """Return the graph: retrieve → generate or abstain → cite."""
+    """Return the graph. Its drawing is in docs/retrieval.md, held there by a test."""
     graph = StateGraph(State, context_schema=Services, input_schema=Input)
+    graph.add_node("contextualize", nodes.contextualize)
+    graph.add_node("decompose", nodes.decompose)
     graph.add_node("retrieve", nodes.retrieve)
     graph.add_node("generate", nodes.generate)
     graph.add_node("abstain", nodes.abstain)
     graph.add_node("cite", nodes.finish)
-    graph.add_edge(START, "retrieve")
+    graph.add_edge(START, "contextualize")
+    graph.add_conditional_edges("contextualize", nodes.route)
+    graph.add_edge("decompose", "retrieve")
     graph.add_conditional_edges("retrieve", nodes.grade)
     graph.add_edge("generate", "cite")
     graph.add_edge("abstain", "cite")

@@ -80,6 +80,19 @@ class RagSettings(BaseSettings):
     context_tokens: int = Field(
         default=1000, ge=64, description="Most tokens of passages put into a prompt."
     )
+    min_evidence: float = Field(
+        default=0.5,
+        ge=0,
+        le=1.5,
+        description="Evidence below which a question is not answered: cosine of the nearest "
+        "passage plus half the share of the question's words found; 0 answers always.",
+    )
+    max_parts: int = Field(
+        default=3,
+        ge=0,
+        le=8,
+        description="Most parts that a multi-hop question is split into; 0 never splits.",
+    )
     llm_url: str = Field(
         default="",
         description="Base URL of the LLM service, such as http://127.0.0.1:8001/v1; several of "

@@ -38,6 +38,8 @@ class Passage:
     """First page of the chunk, counted from 1, where the document has pages."""
     heading: str | None = None
     """Headings above the chunk, outermost first, joined by " > "."""
+    similarity: float | None = None
+    """Cosine with the query, -1 to 1; None where only BM25 found the chunk."""
 
 
 @dataclass(frozen=True, slots=True)

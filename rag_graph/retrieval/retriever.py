@@ -94,7 +94,8 @@ def combine(rankings: Sequence[Sequence[Row]], constant: int) -> list[tuple[Row,
     evidence = {row["slot"]: 1 - row["_distance"] for row in dense}
     for row in bm25:
         evidence[row["slot"]] = evidence.get(row["slot"], 0.0) + row["_score"] / top
-    rows = {row["slot"]: row for ranking in rankings for row in ranking}
+    # A row of the dense ranking, which knows its distance, goes before BM25's of the same slot.
+    rows = {row["slot"]: row for ranking in (bm25, dense) for row in ranking}
     slots = [[row["slot"] for row in ranking] for ranking in rankings]
     return [(rows[slot], score) for slot, score in fuse(slots, constant, evidence)]
 
@@ -123,4 +124,5 @@ def _passage(row: Row, score: float) -> Passage:
         score=score,
         page=row["page"],
         heading=row["heading"],
+        similarity=1 - row["_distance"] if "_distance" in row else None,
     )

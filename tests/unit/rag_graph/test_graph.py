@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import pytest
 
 from contracts.mock_llm import Fault, MockLLM, MockSettings
-from contracts.openai import ChatMessage
-from rag_graph.errors import LLMUnavailableError, StoreError
-from rag_graph.graph import RagGraph
+from contracts.openai import ChatCompletionRequest, ChatMessage, Model
+from rag_graph.errors import LLMTimeoutError, LLMUnavailableError, StoreError
+from rag_graph.graph import RagGraph, build
 from rag_graph.llm.asgi_transport import StreamingASGITransport
-from rag_graph.llm.client import LLMClient
+from rag_graph.llm.client import End, LLMClient, Output, Piece
 from rag_graph.nodes import NOT_FOUND
 from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Event, Passage, Question, Retrieved, SearchQuery, Token
+from tests.support.processes import ROOT
 from tests.support.rag import passage
 
 PASSAGES = [
@@ -67,7 +70,21 @@ async def test_no_passages_is_said_plainly_and_no_model_is_asked() -> None:
     last = answered(await house.ask())
     assert last.text == NOT_FOUND
     assert last.citations == ()
+    assert last.metadata["abstained"]
     assert house.mock.requests == 0
+
+
+async def test_passages_about_something_else_are_shown_but_not_answered_from() -> None:
+    far = [passage("Bananas grow in warm places.", 1, similarity=0.2)]
+    house = House(far)
+    events = await house.ask()
+    assert events[0] == Retrieved(tuple(far))
+    last = answered(events)
+    assert (last.text, last.citations) == (NOT_FOUND, ())
+    assert last.metadata["evidence"] == 0.2
+    assert house.mock.requests == 0
+    near = House([passage("The GPU pools carry a taint.", 1, similarity=0.2)])
+    assert not answered(await near.ask()).metadata["abstained"]
 
 
 async def test_the_questions_limits_reach_the_model() -> None:
@@ -84,14 +101,92 @@ async def test_the_search_gets_the_questions_scope() -> None:
     assert house.queries == [SearchQuery(TAINT, "infra", 3, {"title": "x"})]
 
 
-async def test_history_is_sent() -> None:
-    house = House()
-    turns = (ChatMessage(role="user", content="a b"), ChatMessage(role="assistant", content="c"))
-    alone = answered(await house.ask()).usage
-    told = answered(await house.ask(history=turns)).usage
-    assert alone is not None
-    assert told is not None
-    assert told.prompt_tokens == alone.prompt_tokens + 3
+TURNS = (
+    ChatMessage(role="user", content="Tell me of the GPU pools."),
+    ChatMessage(role="assistant", content="They are costly."),
+)
+
+
+class Script(LLMClient):
+    """An LLM that says what it was told to, and remembers what it was asked."""
+
+    def __init__(self, *replies: str) -> None:
+        super().__init__("http://script")
+        self.replies = list(replies)
+        self.asked: list[ChatCompletionRequest] = []
+
+    async def models(self) -> list[Model]:
+        return [Model(id="script", created=0, owned_by="test")]
+
+    async def stream(
+        self,
+        request: ChatCompletionRequest,
+        timeout_s: float,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[Output, None]:
+        self.asked.append(request)
+        yield Piece(self.replies.pop(0))
+        yield End("stop", None, "script")
+
+
+def scripted(*replies: str, **settings: Any) -> tuple[House, Script]:
+    house, llm = House(), Script(*replies)
+    house.graph = RagGraph(house._search, llm, RagSettings(**settings))
+    return house, llm
+
+
+async def test_a_follow_up_is_searched_for_as_a_question_of_its_own() -> None:
+    house, llm = scripted("Which taint do the GPU pools carry?", "sku [1].")
+    last = answered(await house.ask("Which taint?", history=TURNS))
+    assert [query.text for query in house.queries] == [TAINT]
+    assert last.metadata["standalone_question"] == TAINT
+    assert [message.text for message in llm.asked[1].messages[1:]] == [
+        *(turn.text for turn in TURNS),
+        "Which taint?",
+    ]
+
+
+async def test_a_useless_rewrite_is_not_believed() -> None:
+    house, _ = scripted("Bananas!", "sku [1].")
+    await house.ask("Which taint?", history=TURNS)
+    assert [query.text for query in house.queries] == ["Tell me of the GPU pools. Which taint?"]
+
+
+async def test_a_first_question_is_not_rewritten() -> None:
+    house, llm = scripted("sku [1].")
+    await house.ask(history=(ChatMessage(role="system", content="Be brief."),))
+    assert len(llm.asked) == 1
+    assert [query.text for query in house.queries] == [TAINT]
+
+
+async def test_a_multi_hop_question_is_taken_apart_and_its_parts_are_searched() -> None:
+    question = "Which taint do the GPU pools carry and how does Ray Serve scale replicas?"
+    listing = "1. Which taint do the GPU pools carry?\n- How does Ray Serve scale?\nOops"
+    house, _ = scripted(listing, "sku [1], by requests [2].")
+    last = answered(await house.ask(question))
+    expected = [question, TAINT, "How does Ray Serve scale?"]
+    assert [query.text for query in house.queries] == last.metadata["queries"] == expected
+    assert [citation.number for citation in last.citations] == [1, 2]
+    assert len({c.chunk_id for c in last.citations}) == 2
+
+
+async def test_splitting_can_be_switched_off() -> None:
+    house, llm = scripted("x [1].", max_parts=0)
+    await house.ask("Compare the GPU pools and Ray Serve?")
+    assert len(llm.asked) == len(house.queries) == 1
+
+
+async def test_all_calls_share_one_deadline() -> None:
+    house = House(fault=Fault.STALL, fault_after_tokens=1)
+    with pytest.raises(LLMTimeoutError):
+        await house.ask("Which taint?", history=TURNS, timeout_s=0.2)
+
+
+def test_the_drawing_in_the_docs_is_the_graph() -> None:
+    text = (ROOT / "docs/retrieval.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^    (\w+) (?:-->|-\.->) (\w+)$", text, re.MULTILINE))
+    edges = {(e.source.strip("_"), e.target.strip("_")) for e in build().get_graph().edges}
+    assert drawn == edges
 
 
 async def test_failures_are_raised_as_our_errors() -> None:
