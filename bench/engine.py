@@ -19,10 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from llm_backend.engine.engine import Engine
 from llm_backend.engine.plan import StepPlan
+from llm_backend.engine.sampler import Floats
 from llm_backend.models.store import resolve
 from llm_backend.runtime import job, shard
 from llm_backend.runtime.ipc import Output, SamplingParams, Submit
@@ -38,7 +37,7 @@ class Stopwatch:
         self._step = step
         self.seconds = 0.0
 
-    def run(self, plan: StepPlan) -> Tensor:
+    def run(self, plan: StepPlan) -> Floats:
         start = time.perf_counter()
         logits = self._step.run(plan)
         self.seconds += time.perf_counter() - start

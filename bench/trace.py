@@ -5,10 +5,10 @@ LLM_MAX_BATCHED_TOKENS=32 LLM_DTYPE=float32 python -m bench.trace
 
 from __future__ import annotations
 
-from torch import Tensor
 from transformers import AutoTokenizer
 
 from llm_backend.engine.plan import StepPlan
+from llm_backend.engine.sampler import Floats
 from llm_backend.models.store import resolve
 from llm_backend.runtime import job, shard
 from llm_backend.runtime.ipc import Output, SamplingParams, Submit
@@ -32,7 +32,7 @@ class Printing:
         self._step = step
         self.number = 0
 
-    def run(self, plan: StepPlan) -> Tensor:
+    def run(self, plan: StepPlan) -> Floats:
         self.number += 1
         print(f"step {self.number}: {len(plan.tokens)} tokens")
         used = 0

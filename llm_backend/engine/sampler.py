@@ -1,8 +1,8 @@
 """Chooses each sequence's next token from its logits.
 
-Order, as in Hugging Face and vLLM: penalties and bias, minimum length, temperature, then top-k,
-min-p and top-p, each on the distribution that the one before leaves. A draw depends on the
-sequence's seed and position alone, so it is the same in any batch and after a pre-emption.
+Order: penalties and bias, minimum length, temperature, then top-k, min-p and top-p, each on the
+distribution that the one before leaves. A draw depends on the sequence's seed and position alone,
+so it is the same in any batch and after a pre-emption.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import hashlib
 import secrets
 from collections import Counter
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from llm_backend.engine.sequence import Sequence
 from llm_backend.runtime.ipc import SamplingParams, TokenLogprob
 
-_TOP_P_CANDIDATES = 256  # sorted first; only flat distributions need the whole vocabulary sorted
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+_CANDIDATE_RATIO = 1e-4  # of the most likely token: above it, tokens are sorted at first
+_LOWEST_TEMPERATURE = 1e-30  # its inverse is still a float32
+_STRIDE = 256  # a draw looks for its stretch of the vocabulary first, then for the token in it
 
 
 class TokenSampler:
@@ -33,36 +38,31 @@ class TokenSampler:
         self._secret = secrets.token_bytes(16) if secret is None else secret
 
     def sample(
-        self, logits: Tensor, sequences: list[Sequence]
+        self, logits: Floats, sequences: list[Sequence]
     ) -> list[tuple[int, TokenLogprob | None]]:
         """Return the next token of each sequence, and its log probability where asked for.
 
         Args:
-            logits: [len(sequences), vocabulary], any floating type; not modified.
+            logits: [len(sequences), vocabulary]; not modified.
         """
-        scores = logits
-        if any(_changes_logits(s) for s in sequences):
-            scores = torch.stack(
-                [self._adjust(*row) for row in zip(logits, sequences, strict=True)]
-            )
-        tokens: list[int] = scores.argmax(dim=-1).tolist()
-        for i, sequence in enumerate(sequences):
-            if sequence.sampling.temperature > 0:
-                draw = self._uniform(sequence)
-                tokens[i] = _draw(scores[i].float(), sequence.sampling, draw)
-        return [
-            (token, _logprob(logits[i], token, sequences[i].sampling.logprobs))
-            for i, token in enumerate(tokens)
-        ]
+        return [self._next(row, each) for row, each in zip(logits, sequences, strict=True)]
 
-    def _adjust(self, row: Tensor, sequence: Sequence) -> Tensor:
-        """Return one row of logits with the sequence's penalties, bias and minimum length."""
-        row, sampling = row.float().clone(), sequence.sampling
+    def _next(self, row: Floats, sequence: Sequence) -> tuple[int, TokenLogprob | None]:
+        sampling = sequence.sampling
+        scores = self._adjust(row, sequence) if _changes_logits(sequence) else row
+        if sampling.temperature > 0:
+            token = _draw(scores, sampling, self._uniform(sequence))
+        else:
+            token = int(scores.argmax())
+        return token, _logprob(row, token, sampling.logprobs)
+
+    def _adjust(self, row: Floats, sequence: Sequence) -> Floats:
+        """Return a row of logits with the sequence's penalties, bias and minimum length."""
+        row, sampling = row.copy(), sequence.sampling
         if sampling.repetition_penalty != 1:
-            seen = torch.tensor(sorted(set(sequence.tokens)), device=row.device)
-            values = row[seen]
-            factor = sampling.repetition_penalty
-            row[seen] = torch.where(values > 0, values / factor, values * factor)
+            seen = np.unique(sequence.tokens)
+            factor, values = sampling.repetition_penalty, row[seen]
+            row[seen] = np.where(values > 0, values / factor, values * factor)
         if sampling.presence_penalty or sampling.frequency_penalty:
             counts = Counter(sequence.tokens[sequence.num_prompt :])
             for token, count in counts.items():
@@ -70,7 +70,7 @@ class TokenSampler:
         for token, bias in sampling.logit_bias:
             row[token] += bias
         if sequence.num_generated < sampling.min_tokens:
-            row[sorted(self._eos.union(sampling.stop_token_ids))] = -torch.inf
+            row[list(self._eos.union(sampling.stop_token_ids))] = -np.inf
         return row
 
     def _uniform(self, sequence: Sequence) -> float:
@@ -93,47 +93,76 @@ def _changes_logits(sequence: Sequence) -> bool:
     )
 
 
-def _draw(row: Tensor, sampling: SamplingParams, uniform: float) -> int:
+def _draw(row: Floats, sampling: SamplingParams, uniform: float) -> int:
     """Return the token at `uniform` of the filtered distribution's cumulative mass."""
-    # Scaled relative to the maximum, so that a tiny temperature cannot overflow.
-    probabilities = ((row - row.max()) / sampling.temperature).softmax(dim=-1)
-    ids: Tensor | None = None
-    if sampling.top_k or sampling.top_p < 1:
-        probabilities, ids = _most_likely(probabilities, sampling)
-    if sampling.min_p > 0:
-        floor = sampling.min_p * probabilities.max()
-        probabilities = probabilities.where(probabilities >= floor, 0)
-    if sampling.top_p < 1:
-        before = probabilities.cumsum(dim=-1) - probabilities
-        keep = before < sampling.top_p * probabilities.sum()
-        probabilities = probabilities.where(keep, 0)
-    mass = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    # The first entry whose cumulative mass exceeds the draw: never one of zero probability.
-    index = int(torch.searchsorted(mass, uniform * mass[-1], right=True))
-    return index if ids is None else int(ids[index])
-
-
-def _most_likely(probabilities: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Return the most likely tokens' probabilities, descending, and their ids.
-
-    At least those that top-k and top-p leave; without top-k, the sum of what is cut away stays
-    beyond `top_p`, so that the later cut is exact.
-    """
-    size = probabilities.numel()
+    # Relative to the maximum, so that a tiny temperature can only make the others vanish.
+    with np.errstate(over="ignore"):
+        weights = np.exp((row - row.max()) * (1 / max(sampling.temperature, _LOWEST_TEMPERATURE)))
+    if not (sampling.top_k or sampling.min_p or sampling.top_p < 1):
+        return _at(weights, uniform)
+    total = weights.sum()
+    values, ids = _most_likely(weights, total, sampling)
     if sampling.top_k:
-        probabilities, ids = probabilities.topk(min(sampling.top_k, size))
-        return probabilities / probabilities.sum(), ids
-    values, ids = probabilities.topk(min(_TOP_P_CANDIDATES, size))
-    if values.sum() < sampling.top_p or sampling.min_p > 0:
-        values, ids = probabilities.sort(descending=True)
-    return values, ids
+        values = values[: sampling.top_k]
+    if sampling.min_p:
+        values = values[values >= sampling.min_p * values[0]]
+    if sampling.top_p < 1:
+        left = values.sum() if sampling.top_k or sampling.min_p else total
+        before = np.cumsum(values) - values
+        values = values[before < sampling.top_p * left]
+    return int(ids[_at(values, uniform)])
 
 
-def _logprob(row: Tensor, token: int, num_top: int | None) -> TokenLogprob | None:
+def _most_likely(
+    weights: Floats, total: np.floating, sampling: SamplingParams
+) -> tuple[Floats, Indices]:
+    """Return tokens' weights, descending, and their ids: all that the filters may keep.
+
+    Sorting a whole vocabulary is slow and rarely needed: the tokens within a factor of the most
+    likely one, whose weight is 1, are sorted, and the rest only if the filters reach beyond them.
+    """
+    ids = np.flatnonzero(weights >= _CANDIDATE_RATIO)
+    if not _covers(weights[ids], total, sampling):
+        few = 0 < sampling.top_k < len(weights)
+        ids = np.arange(len(weights))
+        ids = np.argpartition(-weights, sampling.top_k)[: sampling.top_k] if few else ids
+    ids = ids[np.argsort(-weights[ids], kind="stable")]
+    return weights[ids], ids
+
+
+def _covers(values: Floats, total: np.floating, sampling: SamplingParams) -> bool:
+    """Whether the candidates are all that the filters may keep."""
+    if sampling.min_p >= _CANDIDATE_RATIO:
+        return True
+    if sampling.top_k:
+        return len(values) >= sampling.top_k
+    return not sampling.min_p and bool(values.sum() >= sampling.top_p * total)
+
+
+def _at(weights: Floats, uniform: float) -> int:
+    """Return the first index whose cumulative weight exceeds `uniform` of the whole."""
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), _STRIDE), dtype=np.float64)
+    mass = np.cumsum(sums)
+    target = uniform * mass[-1]
+    stretch = int(np.searchsorted(mass, target, side="right"))
+    begin = stretch * _STRIDE
+    within = np.cumsum(weights[begin : begin + _STRIDE], dtype=np.float64)
+    before = mass[stretch] - sums[stretch]
+    index = int(np.searchsorted(within, target - before, side="right"))
+    # The two sums may differ in their last bit; the last token that has any weight is the limit.
+    return begin + min(index, int(np.flatnonzero(weights[begin : begin + _STRIDE])[-1]))
+
+
+def _logprob(row: Floats, token: int, num_top: int | None) -> TokenLogprob | None:
     """Return the model's own log probability of a token, before penalties and temperature."""
     if num_top is None:
         return None
-    logprobs = row.float().log_softmax(dim=-1)
-    values, ids = logprobs.topk(min(num_top, logprobs.numel()))
-    top = list(zip(ids.tolist(), values.tolist(), strict=True))
-    return TokenLogprob(logprob=float(logprobs[token]), top=top)
+    top = row.max()
+    norm = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
+    ids = np.flatnonzero(row >= top + np.log(_CANDIDATE_RATIO))
+    if len(ids) < num_top:
+        ids = np.arange(len(row))
+    ids = ids[np.argsort(-row[ids], kind="stable")[:num_top]]
+    return TokenLogprob(
+        logprob=float(row[token]) - norm, top=[(int(i), float(row[i]) - norm) for i in ids]
+    )

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch.distributed as dist
 import zmq
-from torch import Tensor
 
 from llm_backend.engine.engine import Engine, Model
 from llm_backend.engine.kv_cache import BlockPool
-from llm_backend.engine.sampler import TokenSampler
+from llm_backend.engine.sampler import Floats, TokenSampler
 from llm_backend.engine.scheduler import Limits, Scheduler
 from llm_backend.models.store import weight_files
 from llm_backend.runtime import extensions, ipc, ranks, shard
@@ -62,7 +61,7 @@ def join(settings: LlmSettings, progress: Progress) -> ranks.Rank:
     return rank
 
 
-def build_engine(step: Model[Tensor], loaded: shard.Shard, settings: LlmSettings) -> Engine[Tensor]:
+def build_engine(step: Model[Floats], loaded: shard.Shard, settings: LlmSettings) -> Engine[Floats]:
     """Return rank 0's engine; `step` runs its plans on all ranks."""
     pool = BlockPool(loaded.num_blocks, settings.block_size, settings.prefix_cache)
     limits = Limits(settings.max_num_seqs, settings.step_tokens)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from llm_backend.engine.plan import Ints, StepPlan
+from llm_backend.engine.sampler import Floats
 from llm_backend.runtime import extensions
 
 _INLINE = 1024  # 32-bit words of a plan that travel in its first broadcast
@@ -115,10 +116,11 @@ class LockStep:
         # Plans go through gloo on GPUs as well: they are host data, and its waiting is idle.
         self._group = dist.new_group(backend="gloo", timeout=_FOREVER) if rank.size > 1 else None
 
-    def run(self, plan: StepPlan) -> Tensor:
-        """Have every rank compute a plan; return the logits of its sampling rows."""
+    def run(self, plan: StepPlan) -> Floats:
+        """Have every rank compute a plan; return the logits [sampled, vocabulary]."""
         self._send(plan.to_array())
-        return self._runner.run(plan)
+        logits: Floats = self._runner.run(plan).float().cpu().numpy()
+        return logits
 
     def stop(self) -> None:
         """Make the other ranks return from `follow`."""
