@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,12 @@ def _name(path: Path) -> str:
     return path.as_posix()
 
 
+def _medium(path: Path) -> str:
+    """Return "image", "audio" and the like for a file that by its name holds no text, or ""."""
+    medium = (mimetypes.guess_type(path.name)[0] or "").partition("/")[0]
+    return medium if medium in {"image", "audio", "video", "font"} else ""
+
+
 def run(gateway: Gateway, files: Iterable[File], collection: str) -> Iterator[Outcome]:
     """Upload one file after the other and yield what became of each.
 
@@ -94,6 +101,9 @@ def run(gateway: Gateway, files: Iterable[File], collection: str) -> Iterator[Ou
         GatewayError: the gateway is gone.
     """
     for file in files:
+        if file.walked and (medium := _medium(file.path)):
+            yield Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
+            continue
         try:
             report = gateway.add_document(file.name, file.path, collection)
             yield Outcome(file.name, report["status"], f"{report['chunks']} chunks")

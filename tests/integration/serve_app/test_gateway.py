@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import httpx
@@ -17,7 +18,7 @@ from tests.support.serve import Gateway
 
 QUESTION = "Which taint do the GPU node pools carry?"
 ASK = {"model": "isthmus", "messages": [{"role": "user", "content": QUESTION}]}
-ANSWER = "The GPU node pools carry the taint sku=gpu:NoSchedule. [1]"
+ANSWER = re.compile(r"The GPU node pools carry the taint sku=gpu:NoSchedule\. \[\d\]")
 
 
 def test_the_official_client_works(served: Gateway, mock: MockProcess) -> None:
@@ -27,18 +28,20 @@ def test_the_official_client_works(served: Gateway, mock: MockProcess) -> None:
         whole = client.chat.completions.create(**{**ASK, "model": model.id})  # type: ignore[call-overload]
         chunks = list(client.chat.completions.create(**ASK, stream=True))  # type: ignore[call-overload]
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert whole.choices[0].message.content == streamed == ANSWER
+    assert whole.choices[0].message.content == streamed
+    assert ANSWER.fullmatch(streamed)
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
     (citation,) = whole.citations
-    assert (citation["source"], citation["number"]) == ("pools.md", 1)
+    assert (citation["source"], f"[{citation['number']}]") == ("pools.md", streamed[-3:])
     assert chunks[-1].citations == whole.citations
 
 
 def test_langchain_works(served: Gateway, mock: MockProcess) -> None:
     model = ChatOpenAI(model="isthmus", base_url=f"{served.url}/v1", api_key="none")  # type: ignore[arg-type]
     with mock.running():
-        assert model.invoke(QUESTION).content == ANSWER
-        assert "".join(str(chunk.content) for chunk in model.stream(QUESTION)) == ANSWER
+        whole = str(model.invoke(QUESTION).content)
+        assert "".join(str(chunk.content) for chunk in model.stream(QUESTION)) == whole
+    assert ANSWER.fullmatch(whole)
 
 
 def test_tokens_leave_as_they_come(served: Gateway, mock: MockProcess) -> None:
@@ -75,7 +78,7 @@ def test_without_an_llm_there_are_passages_and_a_503(served: Gateway) -> None:
     assert response.headers["retry-after"]
     body = response.json()
     assert body["degraded"] is True
-    assert "sku=gpu" in body["passages"][0]["text"]
+    assert any("sku=gpu" in passage["text"] for passage in body["passages"])
     assert body["error"]["code"] == "not_ready"
     assert ready.status_code == 503
     assert ready.json()["checks"]["retriever"] == "ok"
@@ -127,7 +130,8 @@ def test_the_same_document_again_changes_nothing(served: Gateway) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "status"),
     [
-        ("x.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", 415),
+        ("x.rtf", b"{\\rtf1 text}", 415),
+        ("x.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", 422),
         ("empty.md", b"", 422),
         ("broken.pdf", b"%PDF-1.7 nothing", 422),
         ("..", b"text", 400),

@@ -19,7 +19,7 @@ from tests.unit.cli.conftest import FakeGateway
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs/.git").mkdir(parents=True)
-    for name in ("docs/b.md", "docs/a.png", "docs/.git/config", "docs/.hidden"):
+    for name in ("docs/b.md", "docs/a.zip", "docs/.git/config", "docs/.hidden"):
         (tmp_path / name).write_text("text")
     return tmp_path
 
@@ -29,7 +29,7 @@ def names(*paths: str) -> list[str]:
 
 
 def test_folders_are_walked_without_what_is_hidden() -> None:
-    assert names("docs") == ["docs/a.png", "docs/b.md"]
+    assert names("docs") == ["docs/a.zip", "docs/b.md"]
 
 
 def test_absolute_paths_below_the_working_directory_get_relative_names(folder: Path) -> None:
@@ -41,22 +41,32 @@ def test_a_path_that_is_not_there_is_named() -> None:
         names("nothing.md")
 
 
-@pytest.mark.parametrize(("path", "status"), [("docs", "skipped"), ("docs/a.png", "failed")])
+@pytest.mark.parametrize(("path", "status"), [("docs", "skipped"), ("docs/a.zip", "failed")])
 def test_a_type_that_cannot_be_read_fails_only_when_it_was_named(
     gateway: Gateway, fake: FakeGateway, path: str, status: str
 ) -> None:
-    fake.refusals["docs/a.png"] = (Code.UNSUPPORTED_MEDIA_TYPE, "a.png cannot be read.")
+    fake.refusals["docs/a.zip"] = (Code.UNSUPPORTED_MEDIA_TYPE, "a.zip cannot be read.")
     outcomes = list(run(gateway, find([Path(path)]), "default"))
-    assert (outcomes[0].status, outcomes[0].detail) == (status, "a.png cannot be read.")
+    assert (outcomes[0].status, outcomes[0].detail) == (status, "a.zip cannot be read.")
     assert fake.uploads == (["docs/b.md"] if path == "docs" else [])
 
 
+def test_pictures_in_a_folder_are_not_even_sent(
+    gateway: Gateway, fake: FakeGateway, folder: Path
+) -> None:
+    (folder / "docs/a.zip").rename(folder / "docs/a.png")
+    outcomes = list(run(gateway, find([Path("docs")]), "default"))
+    assert [outcome.status for outcome in outcomes] == ["skipped", "created"]
+    assert "image" in outcomes[0].detail
+    assert fake.uploads == ["docs/b.md"]
+
+
 def test_the_others_go_on_after_a_failure(gateway: Gateway, fake: FakeGateway) -> None:
-    fake.refusals["docs/a.png"] = (Code.UNREADABLE_DOCUMENT, "It is broken.")
+    fake.refusals["docs/a.zip"] = (Code.UNREADABLE_DOCUMENT, "It is broken.")
     out = io.StringIO()
     seen = show(Console(file=out), run(gateway, find([Path("docs")]), "default"), 2)
     assert [outcome.failed for outcome in seen] == [True, False]
-    assert "failed  docs/a.png: It is broken." in out.getvalue()
+    assert "failed  docs/a.zip: It is broken." in out.getvalue()
     assert "1 of 2 files are in the collection." in out.getvalue()
 
 

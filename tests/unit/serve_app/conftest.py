@@ -66,6 +66,18 @@ class Fakes:
         if self.fails_after == number and self.failure is not None:
             raise self.failure
 
+    def services(self, keys: Keys) -> Services:
+        """Return these fakes as what the routes stand on."""
+        return Services(
+            serve=ServeSettings(max_request_bytes=4096),
+            rag=RagSettings(max_document_bytes=10_000),
+            answer=self.answer,
+            search=self.search,
+            ingest=self.ingest,
+            checks={"retriever": self.check_retriever, "llm": self.check_llm},
+            keys=keys,
+        )
+
     async def search(self, query: SearchQuery) -> list[Passage]:
         self.queries.append(query)
         if self.search_failure:
@@ -99,15 +111,6 @@ def keys() -> Keys:
 
 @pytest.fixture
 async def client(fakes: Fakes, keys: Keys) -> AsyncIterator[httpx.AsyncClient]:
-    services = Services(
-        serve=ServeSettings(max_request_bytes=4096),
-        rag=RagSettings(max_document_bytes=10_000),
-        answer=fakes.answer,
-        search=fakes.search,
-        ingest=fakes.ingest,
-        checks={"retriever": fakes.check_retriever, "llm": fakes.check_llm},
-        keys=keys,
-    )
-    transport = httpx.ASGITransport(create_api(services), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_api(fakes.services(keys)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client

@@ -1,0 +1,181 @@
+"""The chat page in a real browser, on a real gateway: what a first-time user does, and attacks."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from serve_app.api import create_api
+from serve_app.auth import Key, Keys
+from tests.integration.serve_app.conftest import MockProcess
+from tests.support.processes import free_port, wait_for
+from tests.support.serve import Gateway
+from tests.unit.serve_app.conftest import Fakes
+
+QUESTION = "Which taint do the GPU node pools carry?"
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium; on Debian: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Gateway) -> Iterator[Page]:
+    with opened(browser, served.url) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser: Browser, url: str) -> Iterator[Page]:
+    """The page at `url`; any script error, CSP violation or foreign request fails the test."""
+    context = browser.new_context()
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+    page.on("console", lambda m: "Security Policy" in m.text and problems.append(m.text))
+    page.on("request", lambda r: r.url.startswith(url) or problems.append(r.url))
+    page.goto(url)
+    yield page
+    context.close()
+    assert problems == []
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Your question").fill(question)
+    page.keyboard.press("Enter")
+
+
+def test_a_question_streams_and_its_source_opens(page: Page, mock: MockProcess) -> None:
+    with mock.running(tokens_per_s=8):
+        page.get_by_role("button", name=QUESTION).click()
+        expect(page.locator(".answer.writing")).to_contain_text("The GPU")  # before the end
+        expect(page.locator(".answer:not(.writing)")).to_contain_text("sku=gpu:NoSchedule")
+    expect(page.locator(".meta")).to_contain_text("tokens/s")
+    page.locator(".cite").click()
+    panel = page.get_by_role("complementary")
+    expect(panel.locator("mark")).to_contain_text("sku=gpu:NoSchedule")
+    expect(panel).to_contain_text("pools.md")
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(page.locator(".cite")).to_be_focused()
+
+
+def test_an_uploaded_document_can_be_asked_about(
+    page: Page, mock: MockProcess, tmp_path: Path
+) -> None:
+    document = tmp_path / "zebra.md"
+    document.write_text("# Zebra\n\nThe zebra enclosure opens at nine in the morning.\n")
+    page.get_by_label("Add documents").set_input_files(document)
+    expect(page.locator(".upload")).to_contain_text("Added, 1 chunks")
+    with mock.running():
+        ask(page, "When does the zebra enclosure open?")
+        expect(page.locator(".answer")).to_contain_text("nine in the morning")
+    expect(page.locator(".source").first).to_contain_text("Zebra")
+
+
+def test_a_file_that_cannot_be_read_says_why(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7 nothing")
+    page.get_by_label("Add documents").set_input_files(broken)
+    expect(page.locator(".upload[data-state=failed]")).to_contain_text("broken.pdf")
+
+
+def test_markup_in_questions_and_documents_is_never_executed(
+    page: Page, mock: MockProcess, tmp_path: Path
+) -> None:
+    attack = '<img src=x onerror="alert(1)"><script>alert(2)</script> [x](javascript:alert(3))'
+    document = tmp_path / "attack.md"
+    document.write_text(f"# Attack\n\nThe quokka said {attack} to everybody\n")
+    page.get_by_label("Add documents").set_input_files(document)
+    expect(page.locator(".upload[data-state=done]")).to_be_visible()
+    with mock.running():
+        ask(page, f"What did the quokka say? {attack}")
+        expect(page.locator(".meta")).to_be_visible()
+    page.locator(".source").first.click()
+    expect(page.locator(".asked")).to_contain_text("<script>")
+    assert page.locator("main img[src=x], aside img, main script, a[href^=javascript]").count() == 0
+
+
+def test_stop_ends_the_llms_work(page: Page, mock: MockProcess) -> None:
+    with mock.running(tokens_per_s=10, answer_tokens=10_000):
+        ask(page, QUESTION)
+        expect(page.locator(".answer")).to_be_visible()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_role("alert")).to_contain_text("Stopped.")
+        wait_for(lambda: mock.generating() == 0, 10, "the mock is told to stop")
+
+
+def test_without_an_llm_the_passages_are_shown(page: Page, mock: MockProcess) -> None:
+    ask(page, QUESTION)
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    page.locator(".source", has_text="Node pools").first.click()
+    expect(page.get_by_role("complementary")).to_contain_text("sku=gpu")
+    page.keyboard.press("Escape")
+    with mock.running():
+        page.get_by_role("button", name="Ask again", exact=True).click()
+        expect(page.locator(".answer")).to_contain_text("sku=gpu:NoSchedule")
+
+
+def test_the_theme_is_remembered(page: Page) -> None:
+    page.get_by_role("button", name="Switch between dark and light").click()
+    chosen = page.locator("html").get_attribute("data-theme")
+    page.reload()
+    assert chosen == "dark"
+    assert page.locator("html").get_attribute("data-theme") == chosen
+
+
+def test_a_phone_needs_no_sideways_scrolling(page: Page, mock: MockProcess) -> None:
+    page.set_viewport_size({"width": 360, "height": 720})
+    with mock.running():
+        ask(page, QUESTION + " " + "unbreakable" * 20)
+        expect(page.locator(".meta")).to_be_visible()
+    page.locator(".source").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.querySelector('main').scrollWidth") <= 360
+
+
+@pytest.fixture
+def locked() -> Iterator[str]:
+    """The URL of a gateway over fakes that asks for the key "opensesame"."""
+    digest = hashlib.sha256(b"opensesame").hexdigest()
+    rights = {"rights": ["ask", "ingest"], "collections": ["*"]}
+    key = Key.model_validate({"sha256": digest, "tenant": "acme", **rights})
+    config = uvicorn.Config(
+        create_api(Fakes().services(Keys((key,)))), port=free_port(), log_level=50
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for(lambda: server.started, 10, "the locked gateway listens")
+    yield f"http://127.0.0.1:{config.port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_locked_gateway_asks_for_the_key_and_goes_on(browser: Browser, locked: str) -> None:
+    with opened(browser, locked) as page:
+        ask(page, QUESTION)
+        page.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        page.get_by_label("API key").fill("opensesame")
+        page.keyboard.press("Enter")
+        expect(page.locator(".answer")).to_contain_text("sku=gpu")
+        expect(page.locator("dialog")).to_be_hidden()
