@@ -53,12 +53,15 @@ class ServiceProcess:
             return []
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def ranks(self) -> list[psutil.Process]:
+        """The ranks, in order: mpirun starts them so."""
+        lines = [(p, p.cmdline()) for p in self.family()]
+        found = [p for p, line in lines if "--lifeline" in line and "-np" not in line]
+        return sorted(found, key=lambda p: p.pid)
+
     def rank(self, index: int) -> psutil.Process:
-        """The process of one rank; mpirun starts them in order."""
-        ranks = [
-            p for p in self.family() if "--lifeline" in p.cmdline() and "-np" not in p.cmdline()
-        ]
-        return sorted(ranks, key=lambda p: p.pid)[index]
+        """The process of one rank."""
+        return self.ranks()[index]
 
     def post(self, path: str, body: dict[str, Any] | bytes, **headers: str) -> httpx.Response:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
