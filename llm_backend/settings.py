@@ -129,6 +129,8 @@ class LlmSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if 0 < self.max_batched_tokens < self.max_num_seqs:
+            raise ValueError("LLM_MAX_BATCHED_TOKENS must be 0 or at least LLM_MAX_NUM_SEQS")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("set both LLM_TLS_CERT and LLM_TLS_KEY, or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:

@@ -137,6 +137,11 @@ def _context_length(settings: LlmSettings, loaded: model.LoadedModel, num_slots:
             f"LLM_KV_CACHE_MIB={settings.kv_cache_mib} holds {num_slots} tokens, fewer than "
             f"LLM_MAX_MODEL_LEN={settings.max_model_len}: raise the one or lower the other."
         )
+    if num_slots == 0:
+        raise EngineStartError(
+            f"LLM_KV_CACHE_MIB={settings.kv_cache_mib} does not hold one block of "
+            f"{settings.block_size} tokens of this model: raise it."
+        )
     return settings.max_model_len or min(loaded.trained_length, num_slots)
 
 
