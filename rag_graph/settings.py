@@ -24,6 +24,11 @@ class RagSettings(BaseSettings):
     embedder_threads: int = Field(
         default=1, ge=1, description="CPU threads that one embedding model uses."
     )
+    embedder_dirs: str = Field(
+        default="",
+        description="Directories of more ONNX embedding models (model.onnx, tokenizer.json), "
+        "separated by commas, for collections that were embedded with them.",
+    )
     chunk_tokens: int = Field(
         default=200, ge=32, le=254, description="Longest chunk, in the embedder's tokens."
     )
@@ -127,6 +132,11 @@ class RagSettings(BaseSettings):
             [url.strip() for url in urls.split(",") if url.strip()]
             for urls in (self.llm_url, self.llm_fallback_url)
         ]
+
+    @property
+    def embedder_folders(self) -> list[Path]:
+        """The directories of `embedder_dirs`."""
+        return [Path(d.strip()).expanduser() for d in self.embedder_dirs.split(",") if d.strip()]
 
     @field_validator("store_uri")
     @classmethod

@@ -10,7 +10,7 @@ from rag_graph.evals import metrics
 from rag_graph.evals.datasets import Dataset
 from rag_graph.ingest.pipeline import Ingestor
 from rag_graph.retrieval.collection import Row
-from rag_graph.retrieval.embedder import Embedder
+from rag_graph.retrieval.embedder import Embedder, Embedders
 from rag_graph.retrieval.retriever import Retriever, combine
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
@@ -54,7 +54,7 @@ async def build(
 ) -> tuple[Retriever, int, float]:
     """Ingest `data` into the store of `settings`. Return a retriever, chunks and seconds."""
     store = await Store.open(settings)
-    ingestor = Ingestor(store, embedder, settings)
+    ingestor = Ingestor(store, Embedders([embedder]), settings)
     begin, chunks = time.perf_counter(), 0
     try:
         for i, (name, text) in enumerate(data.documents.items()):
@@ -63,7 +63,7 @@ async def build(
         await ingestor.maintain()
     finally:
         await ingestor.aclose()
-    return Retriever(store, embedder, settings), chunks, time.perf_counter() - begin
+    return Retriever(store, Embedders([embedder]), settings), chunks, time.perf_counter() - begin
 
 
 async def run(

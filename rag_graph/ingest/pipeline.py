@@ -11,20 +11,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rag_graph.errors import DocumentTooLargeError
+from rag_graph.errors import DocumentTooLargeError, StoreError
 from rag_graph.ingest.chunk import Chunk, split
 from rag_graph.ingest.sandbox import Sandbox, limits_of
 from rag_graph.ingest.sections import Parsed
-from rag_graph.retrieval.collection import Collection
-from rag_graph.retrieval.embedder import Embedder, Vectors, open_embedder
+from rag_graph.retrieval.embedder import Embedder, Embedders, Vectors, open_embedders
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 """Changes whenever parsing or chunking does, so that documents are then ingested anew."""
 EMBED_BATCH = 16
 """Chunks embedded between two reports of progress."""
+MAX_SWAPS = 5
+"""Versions of a collection that may be swapped under one document before it gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,11 @@ class Ingestor:
     same chunks over themselves.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, settings: RagSettings) -> None:
+    def __init__(self, store: Store, embedders: Embedders, settings: RagSettings) -> None:
         self._store = store
-        self._embedder = embedder
+        self._embedders = embedders
         self._settings = settings
         self._sandbox = Sandbox(limits_of(settings), settings.parse_processes)
-        self._creating = asyncio.Lock()
 
     @classmethod
     async def open(cls, settings: RagSettings) -> Ingestor:
@@ -66,8 +66,8 @@ class Ingestor:
             EmbedderError: the embedding model cannot be loaded.
             StoreError: the store cannot be reached.
         """
-        store, embedder = await asyncio.gather(Store.open(settings), open_embedder(settings))
-        return cls(store, embedder, settings)
+        store, embedders = await asyncio.gather(Store.open(settings), open_embedders(settings))
+        return cls(store, embedders, settings)
 
     async def maintain(self, collection: str = DEFAULT_COLLECTION) -> None:
         """Compact a collection now; it also happens by itself every `maintain_every` documents.
@@ -101,40 +101,47 @@ class Ingestor:
         Raises:
             DocumentError: the document cannot be read; nothing was changed.
             InvalidQueryError: `collection` cannot name a collection.
-            EmbedderError: the embedder failed, or is not the collection's.
+            EmbedderError: the collection's embedder failed, or is not at hand.
             StoreError: the store cannot be read or written.
         """
         self._check_size(name, content)
-        target = await self._collection(collection)
+        for _ in range(MAX_SWAPS):
+            report = await self._ingest(name, content, collection, on_progress)
+            if report is not None:
+                return report
+        raise StoreError(f"Collection {collection!r} is replaced again and again. Try later.")
+
+    async def _ingest(
+        self, name: str, content: bytes, collection: str, on_progress: OnProgress
+    ) -> DocumentReport | None:
+        """Store the document; None if the collection was swapped for another version meanwhile."""
+        target = await self._store.collection_or_new(
+            collection, self._embedders.default, self._settings.chunk_tokens
+        )
+        info = target.info
+        embedder = self._embedders.named(info.embedder, info.dimension)
         document_id = document_key(name)
-        content_hash = self._hash(content, target.info.chunk_tokens)
+        content_hash = _hash(content, info.chunk_tokens)
         known = await target.document(document_id)
         if known and known.content_hash == content_hash:
             return DocumentReport(document_id, name, known.title, known.chunks, "unchanged")
         on_progress(Progress("parsing", 0, 1))
         parsed = await self._sandbox.parse(name, content)
-        chunks = await asyncio.to_thread(
-            split, document_id, parsed, self._embedder, target.info.chunk_tokens
-        )
+        chunks = await asyncio.to_thread(split, document_id, parsed, embedder, info.chunk_tokens)
         known_vectors = await target.vectors_of(document_id) if known else {}
-        vectors = await self._vectors(chunks, known_vectors, on_progress)
+        vectors = await _vectors(embedder, chunks, known_vectors, on_progress)
         on_progress(Progress("indexing", 0, len(chunks)))
-        await target.replace(
+        stored = await target.replace(
             _document_row(document_id, name, parsed, content_hash, len(chunks), len(content)),
             [_chunk_row(document_id, name, parsed.title, content_hash, c) for c in chunks],
             vectors,
+            self._store.is_live,
         )
+        if not stored:
+            return None
         on_progress(Progress("indexing", len(chunks), len(chunks)))
         status: Literal["replaced", "created"] = "replaced" if known else "created"
         return DocumentReport(document_id, name, parsed.title, len(chunks), status)
-
-    async def _collection(self, name: str) -> Collection:
-        async with self._creating:
-            found = await self._store.collection_or_new(
-                name, self._embedder, self._settings.chunk_tokens
-            )
-        found.check_embedder(self._embedder)
-        return found
 
     def _check_size(self, name: str, content: bytes) -> None:
         limit = self._settings.max_document_bytes
@@ -144,24 +151,29 @@ class Ingestor:
                 "Split it, or raise RAG_MAX_DOCUMENT_BYTES."
             )
 
-    def _hash(self, content: bytes, chunk_tokens: int) -> str:
-        """Return a hash of the document and of all that decides how it is stored."""
-        recipe = f"{PARSER_VERSION}/{self._embedder.name}/{chunk_tokens}/"
-        return hashlib.sha256(recipe.encode() + content).hexdigest()
 
-    async def _vectors(
-        self, chunks: Sequence[Chunk], known: dict[str, Vectors], on_progress: OnProgress
-    ) -> Vectors:
-        """Return the chunks' vectors, embedding only contents that the document did not have."""
-        vectors = dict(known)
-        missing = [chunk for chunk in chunks if chunk.chunk_id not in known]
-        for start in range(0, len(missing), EMBED_BATCH):
-            on_progress(Progress("embedding", len(chunks) - len(missing) + start, len(chunks)))
-            batch = missing[start : start + EMBED_BATCH]
-            made = await self._embedder.embed([chunk.content for chunk in batch])
-            vectors.update((chunk.chunk_id, made[i]) for i, chunk in enumerate(batch))
-        on_progress(Progress("embedding", len(chunks), len(chunks)))
-        return np.stack([vectors[chunk.chunk_id] for chunk in chunks]).astype(np.float32)
+def _hash(content: bytes, chunk_tokens: int) -> str:
+    """Return a hash of the document and of all that decides what its chunks are."""
+    recipe = f"{PARSER_VERSION}/{chunk_tokens}/"
+    return hashlib.sha256(recipe.encode() + content).hexdigest()
+
+
+async def _vectors(
+    embedder: Embedder,
+    chunks: Sequence[Chunk],
+    known: dict[str, Vectors],
+    on_progress: OnProgress,
+) -> Vectors:
+    """Return the chunks' vectors, embedding only contents that the document did not have."""
+    vectors = dict(known)
+    missing = [chunk for chunk in chunks if chunk.chunk_id not in known]
+    for start in range(0, len(missing), EMBED_BATCH):
+        on_progress(Progress("embedding", len(chunks) - len(missing) + start, len(chunks)))
+        batch = missing[start : start + EMBED_BATCH]
+        made = await embedder.embed([chunk.content for chunk in batch])
+        vectors.update((chunk.chunk_id, made[i]) for i, chunk in enumerate(batch))
+    on_progress(Progress("embedding", len(chunks), len(chunks)))
+    return np.stack([vectors[chunk.chunk_id] for chunk in chunks]).astype(np.float32)
 
 
 def document_key(name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,9 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from rag_graph.errors import EmbedderError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.boundary import store_errors
-from rag_graph.retrieval.embedder import Embedder, Vectors
+from rag_graph.retrieval.embedder import Vectors
 from rag_graph.retrieval.locks import WriterLock
 from rag_graph.retrieval.maintenance import compact, maintain_chunks
 from rag_graph.settings import RagSettings
@@ -30,6 +30,7 @@ class CollectionInfo:
     embedder: str
     dimension: int
     chunk_tokens: int
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +59,8 @@ class Collection:
         self._documents = documents
         self._chunks = chunks
         self._settings = settings
-        self._lock = WriterLock(settings.store_uri, info.name)
+        self._lock = WriterLock(settings.store_uri, f"{info.name}.{info.version}")
         self._unmaintained = 0
-
-    def check_embedder(self, embedder: Embedder) -> None:
-        """Refuse vectors of another model than the collection's.
-
-        Raises:
-            EmbedderError: `embedder` is not the one that the collection was made with.
-        """
-        if (embedder.name, embedder.dimension) != (self.info.embedder, self.info.dimension):
-            raise EmbedderError(
-                f"Collection {self.info.name!r} holds vectors of {self.info.embedder} "
-                f"({self.info.dimension} dimensions), but the embedder is {embedder.name} "
-                f"({embedder.dimension}). Set the embedder back, or ingest into a new collection."
-            )
 
     async def dense(self, vector: Vectors, limit: int, where: str | None = None) -> list[Row]:
         """Return the chunks nearest to `vector` by cosine, best first.
@@ -121,15 +109,59 @@ class Collection:
         full = [row for row in rows if row["vector"] is not None]
         return {row["chunk_id"]: np.array(row["vector"], np.float32) for row in full}
 
+    async def hashes(self) -> dict[str, str]:
+        """Return the content hash of every document by its id.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        with store_errors(f"read collection {self.info.name!r}"):
+            columns = ["document_id", "content_hash"]
+            found = await self._documents.query().select(columns).to_arrow()
+        return {row["document_id"]: row["content_hash"] for row in found.to_pylist()}
+
+    async def whole(self, document_id: str) -> tuple[Row, list[Row]]:
+        """Return a document's row and those of its chunks, in reading order, less vectors.
+
+        Raises:
+            StoreError: the tables cannot be read.
+        """
+        where = f"document_id = {schema.quote(document_id)}"
+        columns = [name for name in schema.chunks(1).names if name != "vector"]
+        with store_errors(f"read collection {self.info.name!r}"):
+            documents = await self._documents.query().where(where).to_arrow()
+        full = [row for row in await self._rows_of(document_id, columns) if row["content"]]
+        full.sort(key=lambda row: int(row["slot"].rpartition(":")[2]))
+        return documents.to_pylist()[0], full
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Keep every writer out while the block runs.
+
+        Raises:
+            StoreError: the lock cannot be had.
+        """
+        with store_errors(f"lock collection {self.info.name!r}"):
+            async with self._lock.held():
+                yield
+
     async def replace(
-        self, document: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]], vectors: Vectors
-    ) -> None:
+        self,
+        document: Mapping[str, Any],
+        chunks: Sequence[Mapping[str, Any]],
+        vectors: Vectors,
+        is_live: Callable[[CollectionInfo], Awaitable[bool]] | None = None,
+    ) -> bool:
         """Put a document in place of its earlier state, at one instant to every reader.
+
+        Returns:
+            False, with nothing written, if `is_live` says that another version took over.
 
         Args:
             document: its row in `documents`.
             chunks: its rows in `chunks`, less slots and vectors, in reading order.
             vectors: float32 [len(chunks), dimension].
+            is_live: asked once no other writer can write; None writes in any case.
 
         Raises:
             StoreError: the tables cannot be written.
@@ -137,10 +169,13 @@ class Collection:
         document_id = document["document_id"]
         with store_errors(f"write collection {self.info.name!r}"):
             async with self._lock.held():
+                if is_live is not None and not await is_live(self.info):
+                    return False
                 old = {row["slot"] for row in await self._rows_of(document_id, ["slot"])}
                 await self._upsert_chunks(_with_slots(document_id, chunks, old), vectors)
                 await self._upsert_document(document)
                 await self._maintain_at_times()
+        return True
 
     async def maintain(self) -> None:
         """Compact the tables and bring their indices up to date. Readers and writers go on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -76,7 +77,7 @@ class OnnxEmbedder:
         except Exception as error:
             raise EmbedderError(
                 f"The embedding model in {folder} cannot be loaded: {error}. "
-                "Delete that directory; it is made anew at the next start."
+                "Delete the directory if it is in RAG_CACHE_DIR: it is made anew at the next start."
             ) from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MODEL_TOKENS)
@@ -132,6 +133,29 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
+class Embedders:
+    """The embedding models at hand. The first one is for new collections."""
+
+    def __init__(self, embedders: Sequence[Embedder]) -> None:
+        self.default = embedders[0]
+        self._named = {embedder.name: embedder for embedder in embedders}
+
+    def named(self, name: str, dimension: int) -> Embedder:
+        """Return the model that made a collection's vectors.
+
+        Raises:
+            EmbedderError: it is not at hand, or makes vectors of another length now.
+        """
+        found = self._named.get(name)
+        if found is None or found.dimension != dimension:
+            raise EmbedderError(
+                f"The collection holds vectors of {name} ({dimension} dimensions), which is not "
+                f"at hand: {', '.join(self._named)}. Name its directory in RAG_EMBEDDER_DIRS, or "
+                "ingest into a new collection."
+            )
+        return found
+
+
 async def open_embedder(settings: RagSettings) -> Embedder:
     """Return the bundled model, converted first if the cache lacks it.
 
@@ -141,3 +165,29 @@ async def open_embedder(settings: RagSettings) -> Embedder:
     folder = await asyncio.to_thread(bundled.prepare, settings.cache_dir)
     name = f"{bundled.NAME}/{bundled.RECIPE}"
     return await asyncio.to_thread(OnnxEmbedder, folder, name, settings.embedder_threads)
+
+
+async def open_embedders(settings: RagSettings) -> Embedders:
+    """Return the bundled model and those of RAG_EMBEDDER_DIRS.
+
+    Raises:
+        EmbedderError: one of them cannot be had.
+    """
+    others = [
+        await asyncio.to_thread(_from_directory, folder, settings.embedder_threads)
+        for folder in settings.embedder_folders
+    ]
+    return Embedders([await open_embedder(settings), *others])
+
+
+def _from_directory(folder: Path, threads: int) -> OnnxEmbedder:
+    """Return the model of a directory; what identifies it is its file, wherever that is."""
+    try:
+        with (folder / "model.onnx").open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EmbedderError(
+            f"There is no embedding model in {folder}: {error.strerror}. Put model.onnx and "
+            "tokenizer.json there, or take it out of RAG_EMBEDDER_DIRS."
+        ) from error
+    return OnnxEmbedder(folder, f"onnx/{digest[:16]}", threads)

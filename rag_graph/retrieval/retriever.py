@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, StoreError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection, Row
-from rag_graph.retrieval.embedder import Embedder, open_embedder
+from rag_graph.retrieval.embedder import Embedders, open_embedders
 from rag_graph.retrieval.fusion import fuse
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
@@ -21,9 +21,9 @@ MAX_SEARCHES = 10
 class Retriever:
     """Searches collections. Only ever reads."""
 
-    def __init__(self, store: Store, embedder: Embedder, settings: RagSettings) -> None:
+    def __init__(self, store: Store, embedders: Embedders, settings: RagSettings) -> None:
         self._store = store
-        self._embedder = embedder
+        self._embedders = embedders
         self._settings = settings
 
     @classmethod
@@ -34,8 +34,8 @@ class Retriever:
             EmbedderError: the embedding model cannot be loaded.
             StoreError: the store cannot be reached.
         """
-        store, embedder = await asyncio.gather(Store.open(settings), open_embedder(settings))
-        return cls(store, embedder, settings)
+        store, embedders = await asyncio.gather(Store.open(settings), open_embedders(settings))
+        return cls(store, embedders, settings)
 
     async def search(self, query: SearchQuery) -> list[Passage]:
         """Return up to `query.top_k` passages, best first.
@@ -46,7 +46,7 @@ class Retriever:
         Raises:
             InvalidQueryError: the text is empty, or a filter or the collection's name cannot be.
             CollectionNotFoundError: there is no such collection.
-            EmbedderError: the embedder is not the collection's, or failed.
+            EmbedderError: the collection's embedder is not at hand, or failed.
             StoreError: the store cannot be read.
         """
         rankings = await self.rankings(query)
@@ -67,13 +67,14 @@ class Retriever:
             if query.collection == DEFAULT_COLLECTION:
                 return [[], []]
             raise
-        collection.check_embedder(self._embedder)
         return await self._rank(collection, query.text, where)
 
     async def _rank(self, collection: Collection, text: str, where: str | None) -> list[list[Row]]:
         """Search both ways, again if a document was replaced between the two."""
         limit = self._settings.candidates
-        vector = (await self._embedder.embed([text]))[0]
+        info = collection.info
+        embedder = self._embedders.named(info.embedder, info.dimension)
+        vector = (await embedder.embed([text]))[0]
         for _ in range(MAX_SEARCHES):
             rankings = list(
                 await asyncio.gather(

@@ -25,6 +25,9 @@ COLLECTIONS = pa.schema(
         pa.field("embedder", pa.string(), nullable=False),
         pa.field("dimension", pa.int32(), nullable=False),
         pa.field("chunk_tokens", pa.int32(), nullable=False),
+        # A deleted collection keeps its row, so that a new one of its name gets a new version:
+        # other processes may hold handles on the old one's tables.
+        pa.field("deleted", pa.bool_(), nullable=False),
     ]
 )
 
@@ -59,6 +62,14 @@ FILTERS = frozenset({"document_id", "title", "source"})
 """Columns that a search may be narrowed by."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+EMBEDDER_KEY = b"embedder"
+
+
+def chunks_of(embedder: str, dimension: int) -> pa.Schema:
+    """Return the columns of a `chunks` table, with the name of what embeds them as metadata."""
+    return chunks(dimension).with_metadata({EMBEDDER_KEY: embedder.encode()})
 
 
 def chunks(dimension: int) -> pa.Schema:

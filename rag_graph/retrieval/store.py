@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import lancedb
@@ -13,6 +14,7 @@ from rag_graph.retrieval import schema
 from rag_graph.retrieval.boundary import store_errors
 from rag_graph.retrieval.collection import Collection, CollectionInfo
 from rag_graph.retrieval.embedder import Embedder
+from rag_graph.retrieval.locks import WriterLock
 from rag_graph.settings import RagSettings
 
 FULL_TEXT = FTS(stem=True, remove_stop_words=True, ascii_folding=True, with_position=False)
@@ -26,6 +28,7 @@ class Store:
         self._connection = connection
         self._settings = settings
         self._collections: lancedb.AsyncTable | None = None
+        self._lock = WriterLock(settings.store_uri, schema.COLLECTIONS_TABLE)
         self._open: dict[tuple[str, int], Collection] = {}
 
     @classmethod
@@ -50,14 +53,17 @@ class Store:
             InvalidQueryError: `name` cannot name a collection.
             StoreError: the database cannot be read.
         """
-        info = await self._info(schema.check_name(name))
-        if info is None:
-            raise CollectionNotFoundError(
-                f"There is no collection {name!r}; ingest a document into it first.",
-                None,
-                "collection",
-            )
-        return await self._handle(info)
+        return await self.version(await self._live(name))
+
+    async def collections(self) -> list[CollectionInfo]:
+        """Return the collections there are, by name.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return sorted(
+            (info for info in await self._infos() if not info.deleted), key=lambda info: info.name
+        )
 
     async def collection_or_new(
         self, name: str, embedder: Embedder, chunk_tokens: int
@@ -71,35 +77,33 @@ class Store:
             InvalidQueryError: `name` cannot name a collection.
             StoreError: the database cannot be read or written.
         """
-        info = await self._info(schema.check_name(name))
-        if info is None:
-            info = CollectionInfo(name, 1, embedder.name, embedder.dimension, chunk_tokens)
+        try:
+            return await self.collection(name)
+        except CollectionNotFoundError:
             with store_errors(f"create collection {name!r}"):
-                await self._create_tables(info)
-                await self._publish(info)
-        return await self._handle(info)
+                async with self._lock.held():
+                    return await self._new(name, embedder, chunk_tokens)
 
-    async def _info(self, name: str) -> CollectionInfo | None:
-        with store_errors("list the collections"):
-            if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
-                self._collections = await self._connection.open_table(schema.COLLECTIONS_TABLE)
-            if self._collections is None:
-                return None
-            query = self._collections.query().where(f"name = {schema.quote(name)}")
-            found = (await query.to_arrow()).to_pylist()
-        return CollectionInfo(**found[0]) if found else None
+    async def delete(self, name: str) -> None:
+        """Delete a collection: it is gone at once, its tables are then dropped.
 
-    async def _tables(self) -> set[str]:
-        names: set[str] = set()
-        page = await self._connection.list_tables()
-        names.update(page.tables)
-        while page.page_token:
-            page = await self._connection.list_tables(page_token=page.page_token)
-            names.update(page.tables)
-        return names
+        Raises:
+            CollectionNotFoundError: there is none.
+            StoreError: the database cannot be written.
+        """
+        info = await self._live(name)
+        with store_errors(f"delete collection {name!r}"):
+            await self.publish(replace(info, deleted=True))
+            for table in await self._tables():
+                if table.startswith(f"{name}."):
+                    await self._connection.drop_table(table, ignore_missing=True)
 
-    async def _handle(self, info: CollectionInfo) -> Collection:
-        """Return the open handles of a version; opening costs more than a search."""
+    async def version(self, info: CollectionInfo) -> Collection:
+        """Return handles on a version's tables, live or not; opening costs more than a search.
+
+        Raises:
+            StoreError: they cannot be opened.
+        """
         key = (info.name, info.version)
         if key not in self._open:
             with store_errors(f"open collection {info.name!r}"):
@@ -112,13 +116,104 @@ class Store:
             self._open[key] = Collection(info, documents, chunks, self._settings)
         return self._open[key]
 
-    async def _create_tables(self, info: CollectionInfo) -> None:
-        documents = await self._table(info, "documents", schema.DOCUMENTS)
-        chunks = await self._table(info, "chunks", schema.chunks(info.dimension))
-        await documents.create_index("document_id", config=BTree())
-        await chunks.create_index("slot", config=BTree())
-        await chunks.create_index("document_id", config=BTree())
-        await chunks.create_index("content", config=FULL_TEXT)
+    async def create(self, info: CollectionInfo) -> Collection:
+        """Make the tables of a version that nobody sees yet, or take those that are there.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        with store_errors(f"create collection {info.name!r}"):
+            documents = await self._table(info, "documents", schema.DOCUMENTS)
+            chunks = await self._table(
+                info, "chunks", schema.chunks_of(info.embedder, info.dimension)
+            )
+            await documents.create_index("document_id", config=BTree())
+            await chunks.create_index("slot", config=BTree())
+            await chunks.create_index("document_id", config=BTree())
+            await chunks.create_index("content", config=FULL_TEXT)
+        return await self.version(info)
+
+    async def next_version(self, live: CollectionInfo, embedder: Embedder) -> int:
+        """Return the version to build for `embedder`: one begun or kept for it, or a new one.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        prefix = f"{live.name}.chunks."
+        with store_errors(f"read collection {live.name!r}"):
+            tables = [table for table in await self._tables() if table.startswith(prefix)]
+            versions = sorted((int(t.removeprefix(prefix)) for t in tables), reverse=True)
+            for version in versions:
+                name = schema.table_name(live.name, "chunks", version)
+                columns = await (await self._connection.open_table(name)).schema()
+                made_for = (columns.metadata or {}).get(schema.EMBEDDER_KEY)
+                if version != live.version and made_for == embedder.name.encode():
+                    return version
+        return max(versions, default=live.version) + 1
+
+    async def publish(self, info: CollectionInfo) -> None:
+        """Make `info` what its collection is, in one commit.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        row = {name: getattr(info, name) for name in schema.COLLECTIONS.names}
+        with store_errors(f"publish collection {info.name!r}"):
+            table = await self._connection.create_table(
+                schema.COLLECTIONS_TABLE, schema=schema.COLLECTIONS, exist_ok=True
+            )
+            merge = table.merge_insert("name")
+            merge = merge.when_matched_update_all().when_not_matched_insert_all()
+            await merge.execute(pa.Table.from_pylist([row], schema=schema.COLLECTIONS))
+
+    async def is_live(self, info: CollectionInfo) -> bool:
+        """Whether `info` is still what its collection is.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return await self._info(info.name) == info
+
+    async def _new(self, name: str, embedder: Embedder, chunk_tokens: int) -> Collection:
+        known = await self._info(name)
+        if known is not None and not known.deleted:
+            return await self.version(known)  # another process was faster
+        version = known.version + 1 if known else 1
+        info = CollectionInfo(name, version, embedder.name, embedder.dimension, chunk_tokens)
+        collection = await self.create(info)
+        await self.publish(info)
+        return collection
+
+    async def _live(self, name: str) -> CollectionInfo:
+        info = await self._info(schema.check_name(name))
+        if info is None or info.deleted:
+            raise CollectionNotFoundError(
+                f"There is no collection {name!r}; ingest a document into it first.",
+                None,
+                "collection",
+            )
+        return info
+
+    async def _info(self, name: str) -> CollectionInfo | None:
+        return next(iter(await self._infos(f"name = {schema.quote(name)}")), None)
+
+    async def _infos(self, where: str = "true") -> list[CollectionInfo]:
+        with store_errors("list the collections"):
+            if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
+                self._collections = await self._connection.open_table(schema.COLLECTIONS_TABLE)
+            if self._collections is None:
+                return []
+            found = await self._collections.query().where(where).to_arrow()
+        return [CollectionInfo(**row) for row in found.to_pylist()]
+
+    async def _tables(self) -> set[str]:
+        names: set[str] = set()
+        page = await self._connection.list_tables()
+        names.update(page.tables)
+        while page.page_token:
+            page = await self._connection.list_tables(page_token=page.page_token)
+            names.update(page.tables)
+        return names
 
     async def _table(
         self, info: CollectionInfo, kind: str, columns: pa.Schema
@@ -126,11 +221,3 @@ class Store:
         """Create a version's table, or take the empty one that a killed writer left."""
         name = schema.table_name(info.name, kind, info.version)
         return await self._connection.create_table(name, schema=columns, exist_ok=True)
-
-    async def _publish(self, info: CollectionInfo) -> None:
-        row = {name: getattr(info, name) for name in schema.COLLECTIONS.names}
-        table = await self._connection.create_table(
-            schema.COLLECTIONS_TABLE, schema=schema.COLLECTIONS, exist_ok=True
-        )
-        merge = table.merge_insert("name").when_matched_update_all().when_not_matched_insert_all()
-        await merge.execute(pa.Table.from_pylist([row], schema=schema.COLLECTIONS))

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from rag_graph.ingest.pipeline import Ingestor
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from tests.support.rag import FakeEmbedder
@@ -34,7 +35,7 @@ def settings(folder: Path) -> RagSettings:
 async def rewrite(folder: Path, first: int, last: int | None) -> None:
     """Write versions `first` to `last`, or without end, of every document."""
     used = settings(folder)
-    ingestor = Ingestor(await Store.open(used), FakeEmbedder(), used)
+    ingestor = Ingestor(await Store.open(used), Embedders([FakeEmbedder()]), used)
     version = first
     while last is None or version <= last:
         for name in DOCUMENTS:

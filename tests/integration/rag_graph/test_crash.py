@@ -12,6 +12,7 @@ from pathlib import Path
 import lancedb
 import pytest
 
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.state import Passage, SearchQuery
@@ -66,7 +67,7 @@ class Reader:
 
 async def open_reader(folder: Path) -> Reader:
     used = rewriter.settings(folder)
-    return Reader(Retriever(await Store.open(used), FakeEmbedder(), used))
+    return Reader(Retriever(await Store.open(used), Embedders([FakeEmbedder()]), used))
 
 
 @pytest.mark.timeout(280)

@@ -16,6 +16,7 @@ from rag_graph.errors import (
     UnreadableDocumentError,
 )
 from rag_graph.ingest.pipeline import Ingestor, Progress, document_key
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
@@ -39,7 +40,7 @@ class Room:
 
     async def ingestor(self) -> Ingestor:
         store = await Store.open(self.settings)
-        self._ingestors.append(Ingestor(store, self.embedder, self.settings))
+        self._ingestors.append(Ingestor(store, Embedders([self.embedder]), self.settings))
         return self._ingestors[-1]
 
     async def aclose(self) -> None:
@@ -47,7 +48,9 @@ class Room:
             await ingestor.aclose()
 
     async def texts(self, query: str, **fields: object) -> list[str]:
-        retriever = Retriever(await Store.open(self.settings), FakeEmbedder(), self.settings)
+        retriever = Retriever(
+            await Store.open(self.settings), Embedders([FakeEmbedder()]), self.settings
+        )
         found = await retriever.search(SearchQuery(query, **fields))  # type: ignore[arg-type]
         return [passage.text for passage in found]
 
@@ -63,7 +66,9 @@ async def test_what_went_in_comes_out(room: Room) -> None:
     ingestor = await room.ingestor()
     report = await ingestor.ingest("docs/infra.md", PARTS.encode())
     assert (report.status, report.chunks, report.title) == ("created", 3, "Pools")
-    retriever = Retriever(await Store.open(room.settings), room.embedder, room.settings)
+    retriever = Retriever(
+        await Store.open(room.settings), Embedders([room.embedder]), room.settings
+    )
     best = (await retriever.search(SearchQuery("which taint do GPU pools carry", top_k=1)))[0]
     assert best.text == "GPU pools carry a taint."
     assert (best.source, best.heading) == ("docs/infra.md", "Pools")
