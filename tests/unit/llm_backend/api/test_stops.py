@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.api.stops import StopStrings
+
+TEXT = st.text("ab\n", max_size=30)
+STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=4)
+
+
+@given(st.lists(TEXT), STOPS)
+def test_cuts_where_the_whole_text_would_be_cut(pieces: list[str], stops: list[str]) -> None:
+    """Whatever the pieces, the text given out is what precedes the stop that completes first."""
+    stop, out = StopStrings(stops), ""
+    for piece in (letter for text in pieces for letter in text):
+        out += stop.push(piece)
+        if stop.found:
+            break
+    else:
+        out += stop.flush()
+    whole = "".join(pieces)
+    ends = [(whole.find(s) + len(s), whole.find(s)) for s in stops if s in whole]
+    first = min(ends)[0] if ends else None
+    starts = [at for end, at in ends if end == first]
+    assert stop.found == bool(ends)
+    assert out == (whole[: min(starts)] if ends else whole)
+
+
+@given(TEXT, STOPS)
+def test_never_gives_out_the_beginning_of_a_stop(text: str, stops: list[str]) -> None:
+    stop = StopStrings(stops)
+    out = stop.push(text)
+    if not stop.found:
+        assert not any(s.startswith(out[-n:]) for s in stops for n in range(1, len(s)) if out[-n:])
+
+
+def test_without_stops_text_passes() -> None:
+    assert StopStrings([]).push("x") == "x"
+
+
+@pytest.mark.parametrize("pieces", [["a", "bc", "d"], ["ab", "cd"], ["abcd"]])
+def test_a_false_start_is_released(pieces: list[str]) -> None:
+    stop = StopStrings(["abx"])
+    assert "".join(map(stop.push, pieces)) + stop.flush() == "abcd"
