@@ -2,6 +2,7 @@
 
     python -m bench.engine                                  one rank
     mpirun --bind-to none -np 2 python -m bench.engine      two ranks, tensor parallel
+    python -m bench.engine --steps                          single steps: decodes and a prefill
 
 Closed loop, greedy, EOS ignored; prompts of `--prompt` tokens that share a head of `--shared`.
 Settings come from `LLM_*` as for the service. Run it on an idle machine: a busy neighbour on two
@@ -15,13 +16,15 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_backend.engine.engine import Engine
 from llm_backend.engine.plan import StepPlan
 from llm_backend.engine.sampler import Floats
+from llm_backend.engine.scheduler import Chunk
+from llm_backend.engine.sequence import Sequence
 from llm_backend.models.store import resolve
 from llm_backend.runtime import job, shard
 from llm_backend.runtime.ipc import Output, SamplingParams, Submit
@@ -103,6 +106,36 @@ def _record(result: Round, client: Client) -> None:
     result.gaps += [b - a for a, b in zip(client.times, client.times[1:], strict=False)]
 
 
+def time_steps(step: LockStep, block_size: int) -> None:
+    """Print the time of decode steps at 256 tokens of context, and of one prefill of 512."""
+    blocks = -(-512 // block_size)
+    for count in (1, 8, 32):
+        decodes = [_sequence(256, range(i * blocks, (i + 1) * blocks)) for i in range(count)]
+        for each in decodes:
+            each.num_computed = 255
+        _time(f"decode of {count:2d}", step, [Chunk(each, 1) for each in decodes])
+    for length in (64, 128, 512):
+        chunk = Chunk(_sequence(length, range(blocks)), length)
+        _time(f"prefill of {length:3d}", step, [chunk])
+
+
+def _sequence(length: int, blocks: Iterable[int]) -> Sequence:
+    made = Sequence("", list(range(length)), SamplingParams(), max_length=length + 1)
+    made.blocks = list(blocks)
+    return made
+
+
+def _time(what: str, step: LockStep, chunks: list[Chunk], repeats: int = 25) -> None:
+    plan, times = StepPlan.of(chunks), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step.run(plan)
+        times.append((time.perf_counter() - start) * 1e3)
+    print(
+        f"{what}: median {statistics.median(times):6.1f} ms, best {min(times):6.1f} ms", flush=True
+    )
+
+
 def prompts(length: int, shared: int, seed: int) -> Callable[[], list[int]]:
     """Return what makes prompts of random words with one common head."""
     dice = random.Random(seed)
@@ -119,6 +152,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=200)
     parser.add_argument("--shared", type=int, default=150)
     parser.add_argument("--answer", type=int, default=64)
+    parser.add_argument("--steps", action="store_true", help="time single steps instead")
     options = parser.parse_args()
     settings, progress = LlmSettings(), Progress(None)
     rank = job.join(settings, progress)
@@ -126,6 +160,10 @@ def main() -> None:
     step = LockStep(rank, loaded.runner)
     if rank.index > 0:
         step.follow()
+        return
+    if options.steps:
+        time_steps(step, settings.block_size)
+        step.stop()
         return
     watch = Stopwatch(step)
     engine = job.build_engine(watch, loaded, settings)
