@@ -23,10 +23,11 @@ class StopStrings:
         if not self._stops:
             return text
         text = self._held + text
-        at = min((i for stop in self._stops if (i := text.find(stop)) >= 0), default=-1)
-        if at >= 0:
+        # The one that completes first wins, so that it never matters how tokens cut the text.
+        ends = [(i + len(stop), i) for stop in self._stops if (i := text.find(stop)) >= 0]
+        if ends:
             self.found, self._held = True, ""
-            return text[:at]
+            return text[: min(ends)[1]]
         keep = max(_overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
