@@ -24,6 +24,7 @@ from llm_backend import settings as settings_module
 from llm_backend.api.app import create_app
 from llm_backend.api.dispatcher import Dispatcher
 from llm_backend.api.service import Service
+from llm_backend.api.tls import Tls
 from llm_backend.errors import AddressInUseError, StartupError
 from llm_backend.models import store
 from llm_backend.models.tokenizer import Tokenizer
@@ -52,13 +53,14 @@ def main(worker: Sequence[str] = launch.WORKER) -> int:
         settings = settings_module.load()
         store.check(settings)
         mpirun = launch.find_mpirun(settings)
+        tls = Tls.of(settings)
         with listen(settings) as listener:
             dispatcher = Dispatcher(settings)
             supervisor = Supervisor(settings, dispatcher, mpirun, worker)
             service = Service(settings, dispatcher, supervisor)
             uvicorn_loop = uvicorn.Config(app="", loop="auto").get_loop_factory()
             with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-                runner.run(_serve(service, listener))
+                runner.run(_serve(service, listener, tls))
     except StartupError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -92,9 +94,10 @@ def listen(settings: LlmSettings) -> socket.socket:
     return listener
 
 
-async def _serve(service: Service, listener: socket.socket) -> None:
+async def _serve(service: Service, listener: socket.socket, tls: Tls | None) -> None:
     """Run HTTP and engine side by side until a signal comes or one of them fails."""
-    server = _Server(_http_config(service))
+    server = _Server(_http_config(service, tls))
+    renewal = asyncio.create_task(tls.follow()) if tls is not None else None
     http = asyncio.create_task(server.serve(sockets=[listener]))
     engine = asyncio.create_task(_run_engine(service))
     stopping = _on_signals()
@@ -106,17 +109,20 @@ async def _serve(service: Service, listener: socket.socket) -> None:
             await _drain(service, stopping)
     finally:
         await _end(service, server, http, engine)
+        if renewal is not None:
+            renewal.cancel()
     if not engine.cancelled() and (error := engine.exception()) is not None:
         raise error
 
 
-def _http_config(service: Service) -> uvicorn.Config:
+def _http_config(service: Service, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
+        ssl_context_factory=(lambda _config, _default: tls.context) if tls is not None else None,
         timeout_graceful_shutdown=2,
     )
 

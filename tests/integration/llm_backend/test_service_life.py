@@ -20,6 +20,7 @@ import openai
 import psutil
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.llm_service import ServiceProcess, running_service
 from tests.support.processes import ROOT, free_port, running, wait_for
 from tests.support.tiny_model import write_tiny_model
@@ -282,6 +283,24 @@ def test_api_key(tiny_model: Path, tmp_path: Path) -> None:
         good = openai.OpenAI(base_url=f"{service.url}/v1", api_key="secret")
         assert good.completions.create(model="tiny", prompt="ab").choices[0].text == "ab"
         assert "secret" not in service.log.read_text()
+
+
+def test_https(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority.new()
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority.issue("service", cert, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.write(tmp_path / "ca.pem")))
+    env = {"LLM_MODEL": str(tiny_model), "LLM_TLS_CERT": str(cert), "LLM_TLS_KEY": str(key)}
+    with running_service(tmp_path / "log", scheme="https", **env) as service:
+        assert service.post("/v1/completions", {"model": "tiny", "prompt": "ab"}).is_success
+
+
+def test_wrong_tls_files(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "cert").write_text("nope")
+    cert = str(tmp_path / "cert")
+    code, message = start(LLM_MODEL=str(tiny_model), LLM_TLS_CERT=cert, LLM_TLS_KEY=cert)
+    assert (code, message.count("\n")) == (2, 1)
+    assert "LLM_TLS_CERT" in message
 
 
 def _in_flight(service: ServiceProcess) -> int:
