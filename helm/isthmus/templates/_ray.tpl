@@ -1,32 +1,49 @@
 {{- /* Serve's own configuration, the body of serveConfigV2. */ -}}
 {{- define "isthmus.serveConfig" -}}
+{{- $s := .Values.serve -}}
 proxy_location: EveryNode
 http_options:
   host: 0.0.0.0
-  port: {{ .Values.serve.port }}
+  port: {{ $s.port }}
+  request_timeout_s: {{ add $s.streamSeconds 30 }}
+  keep_alive_timeout_s: 75
+logging_config:
+  encoding: JSON
+  enable_access_log: false
 applications:
   - name: isthmus
     route_prefix: /
     import_path: serve_app.app:app
     deployments:
-      {{- range $name := list "Gateway" "Retriever" }}
-      {{- $d := index $.Values.serve (lower $name) }}
-      - name: {{ $name }}
-        max_ongoing_requests: {{ $d.maxOngoingRequests }}
-        graceful_shutdown_timeout_s: {{ $.Values.serve.streamSeconds }}
-        autoscaling_config:
-          min_replicas: {{ $d.minReplicas }}
-          max_replicas: {{ $d.maxReplicas }}
-          target_ongoing_requests: {{ $d.targetOngoingRequests }}
-        ray_actor_options:
-          num_cpus: {{ $d.cpus }}
-          num_gpus: 0
-      {{- end }}
+      - name: Gateway
+        max_replicas_per_node: 2
+        graceful_shutdown_timeout_s: {{ $s.streamSeconds }}
+        {{- include "isthmus.scaled" $s.gateway | nindent 8 }}
+      - name: Retriever
+        graceful_shutdown_timeout_s: 20
+        {{- include "isthmus.scaled" $s.retriever | nindent 8 }}
       - name: Ingestor
         num_replicas: 1
-        ray_actor_options:
-          num_cpus: {{ .Values.serve.ingestor.cpus }}
-          num_gpus: 0
+        graceful_shutdown_timeout_s: 120
+        {{- include "isthmus.admitted" $s.ingestor | nindent 8 }}
+{{- end -}}
+
+{{- define "isthmus.scaled" -}}
+autoscaling_config:
+  min_replicas: {{ .minReplicas }}
+  max_replicas: {{ .maxReplicas }}
+  target_ongoing_requests: {{ .targetOngoingRequests }}
+  upscale_delay_s: 5
+  downscale_delay_s: 300
+{{ include "isthmus.admitted" . }}
+{{- end -}}
+
+{{- define "isthmus.admitted" -}}
+max_ongoing_requests: {{ .maxOngoingRequests }}
+max_queued_requests: {{ .maxQueuedRequests }}
+ray_actor_options:
+  num_cpus: {{ .cpus }}
+  num_gpus: 0
 {{- end -}}
 
 {{- define "isthmus.llmUrl" -}}
@@ -60,6 +77,10 @@ applications:
   value: /etc/isthmus/tls/tls.crt
 - name: RAG_LLM_TLS_KEY
   value: /etc/isthmus/tls/tls.key
+{{- end }}
+{{- if .Values.serve.apiKeysSecret }}
+- name: SERVE_API_KEYS_FILE
+  value: /etc/isthmus/api-keys/api-keys.json
 {{- end }}
 {{- range $name, $value := .Values.serve.settings }}
 - name: {{ $name }}
@@ -126,6 +147,9 @@ spec:
         {{- if $v.mtls.enabled }}
         - {name: tls, mountPath: /etc/isthmus/tls, readOnly: true}
         {{- end }}
+        {{- if $v.serve.apiKeysSecret }}
+        - {name: api-keys, mountPath: /etc/isthmus/api-keys, readOnly: true}
+        {{- end }}
         {{- if $v.secretStore.enabled }}
         - {name: secrets-store, mountPath: /mnt/secrets-store, readOnly: true}
         {{- end }}
@@ -138,6 +162,13 @@ spec:
     - name: tls
       secret:
         secretName: {{ include "isthmus.fullname" $root }}-gateway-tls
+    {{- end }}
+    {{- with $v.serve.apiKeysSecret }}
+    - name: api-keys
+      secret:
+        secretName: {{ . }}
+        items:
+          - {key: api-keys.json, path: api-keys.json}
     {{- end }}
     {{- if $v.secretStore.enabled }}
     - name: secrets-store

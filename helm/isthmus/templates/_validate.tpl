@@ -118,6 +118,7 @@
 {{- define "isthmus.validateEdges" -}}
 {{- $i := .Values.ingress -}}
 {{- if and (ne $i.kind "none") (not $i.host) -}}{{- fail (printf "ingress.kind is %s but ingress.host is empty; set the service's DNS name." $i.kind) -}}{{- end -}}
+{{- if and (ne $i.kind "none") (not .Values.serve.apiKeysSecret) -}}{{- fail (printf "ingress.kind is %s but serve.apiKeysSecret is empty, so that everybody could ask and upload; name the Secret with the API keys." $i.kind) -}}{{- end -}}
 {{- if and (eq $i.kind "ingress") (not $i.tlsSecret) -}}{{- fail "ingress.tlsSecret is empty: the gateway is published over TLS only. Name the Secret that holds the certificate." -}}{{- end -}}
 {{- if and (eq $i.kind "gateway") (not $i.gatewayName) -}}{{- fail "ingress.gatewayName is empty; name the Gateway whose HTTPS listener takes the route." -}}{{- end -}}
 {{- $u := .Values.serve.upgrade -}}
@@ -139,7 +140,7 @@
 {{- $synced := list -}}{{- if $v.enabled -}}{{- range $v.secrets -}}{{- $synced = append $synced .secret -}}{{- end -}}{{- end -}}
 {{- /* An offline render sees no cluster; a real install does, and then a missing Secret is an error. */ -}}
 {{- if lookup "v1" "Namespace" "" .Release.Namespace -}}
-{{- range $field, $secret := dict "serve.faultTolerance.passwordSecret" (ternary $f.passwordSecret "" $f.enabled) "llm.apiKeySecret" .Values.llm.apiKeySecret "serve.tokenAuth.secretName" .Values.serve.tokenAuth.secretName -}}
+{{- range $field, $secret := dict "serve.faultTolerance.passwordSecret" (ternary $f.passwordSecret "" $f.enabled) "llm.apiKeySecret" .Values.llm.apiKeySecret "serve.apiKeysSecret" .Values.serve.apiKeysSecret "serve.tokenAuth.secretName" .Values.serve.tokenAuth.secretName -}}
 {{- if and $secret (not (has $secret $synced)) (not (lookup "v1" "Secret" $.Release.Namespace $secret)) -}}
 {{- fail (printf "The Secret %q named by %s is not in namespace %s; create it first." $secret $field $.Release.Namespace) -}}
 {{- end -}}

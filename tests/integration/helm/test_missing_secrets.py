@@ -79,7 +79,7 @@ def render(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize("major", [3, 4])
 def test_a_missing_secret_is_named(render: Any, major: int) -> None:
-    result = render("isthmus-redis", major=major)
+    result = render("isthmus-redis", "isthmus-api-keys", major=major)
     assert result.returncode != 0
     words = 'The Secret "isthmus-llm-key" named by llm.apiKeySecret is not in namespace rag'
     assert words in " ".join(result.stderr.split())
@@ -87,6 +87,6 @@ def test_a_missing_secret_is_named(render: Any, major: int) -> None:
 
 def test_with_all_secrets_the_templates_pass(render: Any) -> None:
     """Helm then goes on to what this small server does not have: the kinds' schemas."""
-    result = render("isthmus-redis", "isthmus-llm-key")
+    result = render("isthmus-redis", "isthmus-llm-key", "isthmus-api-keys")
     assert "unable to build kubernetes objects" in result.stderr
     assert "named by" not in result.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from llm_backend.settings import LlmSettings
 from rag_graph.settings import RagSettings
+from serve_app.settings import ServeSettings
 from tests.support import chart
 
 AWAITED = {"RAG_LLM_TLS_CA", "RAG_LLM_TLS_CERT", "RAG_LLM_TLS_KEY", "LLM_TLS_CLIENT_NAMES"}
@@ -53,10 +54,13 @@ def test_every_setting_that_the_chart_names_exists() -> None:
     """A misspelt variable would be read by nobody."""
     known = {f"RAG_{f}".upper() for f in RagSettings.model_fields}
     known |= {f"LLM_{f}".upper() for f in LlmSettings.model_fields}
+    known |= {f"SERVE_{f}".upper() for f in ServeSettings.model_fields}
     named: set[str] = set()
     for case in chart.MATRIX:
         text = str(chart.rendered(case))
-        named |= {w for w in text.replace("'", " ").split() if w.startswith(("RAG_", "LLM_"))}
+        named |= {
+            w for w in text.replace("'", " ").split() if w.startswith(("RAG_", "LLM_", "SERVE_"))
+        }
     assert "LLM_TENSOR_PARALLEL" in named
     assert named - known <= AWAITED
 

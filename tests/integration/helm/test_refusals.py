@@ -73,6 +73,11 @@ SENTENCES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["tgi cannot ask for client certificates", "mtls.enabled: false"],
     ),
     ("values.yaml", {"ingress": {"kind": "ingress"}}, ["ingress.host is empty"]),
+    (
+        PROD,
+        {"serve": {"apiKeysSecret": ""}},
+        ["ingress.kind is ingress but serve.apiKeysSecret is empty", "name the Secret"],
+    ),
     (PROD, {"ingress": {"tlsSecret": ""}}, ["ingress.tlsSecret is empty", "over TLS only"]),
     (PROD, {"ingress": {"kind": "gateway"}}, ["ingress.gatewayName is empty"]),
     (

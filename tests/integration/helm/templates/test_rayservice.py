@@ -10,6 +10,8 @@ from serve_app.app import CPU_SHARES
 from tests.support import chart
 from tests.support.strict import unknown_keys
 
+CONFIGS = chart.CHART.parents[1] / "serve_app/configs"
+
 Spec = dict[str, Any]
 
 
@@ -91,7 +93,7 @@ def test_a_pod_that_goes_lets_streams_finish() -> None:
         (container,) = pod["containers"]
         command = container["lifecycle"]["preStop"]["exec"]["command"][-1]
         slept = int(command.split(";")[0].split()[1])
-        assert slept >= 120
+        assert slept >= 150
         assert pod["terminationGracePeriodSeconds"] > slept
 
 
@@ -121,3 +123,26 @@ def test_secrets_reach_the_environment() -> None:
         assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "api-keys"}}]
         key = chart.env_of(pod["containers"][0])["RAG_LLM_API_KEY"]["secretKeyRef"]
         assert key == {"name": "isthmus-llm-key", "key": "api-key"}
+
+
+def test_api_keys_are_mounted_as_a_file() -> None:
+    for pod in pods("prod"):
+        (container,) = pod["containers"]
+        file = chart.env_of(container)["SERVE_API_KEYS_FILE"]
+        mount = next(m for m in container["volumeMounts"] if m["name"] == "api-keys")
+        assert file == f"{mount['mountPath']}/api-keys.json"
+        volume = next(v for v in pod["volumes"] if v["name"] == "api-keys")
+        assert volume["secret"]["secretName"] == "isthmus-api-keys"
+
+
+def test_the_serve_config_is_the_one_that_was_tuned() -> None:
+    """`serve_app/configs/production.yaml`, but for how many replicas there may be."""
+    rendered = yaml.safe_load(
+        chart.one(chart.rendered("prod"), "RayService")["spec"]["serveConfigV2"]
+    )
+    tuned = yaml.safe_load((CONFIGS / "production.yaml").read_text())
+    for config in (rendered, tuned):
+        for deployment in config["applications"][0]["deployments"]:
+            for bound in ("min_replicas", "max_replicas"):
+                deployment.get("autoscaling_config", {}).pop(bound, None)
+    assert rendered == tuned
