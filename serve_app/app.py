@@ -41,9 +41,11 @@ def build(args: Mapping[str, Any]) -> Application:
     Raises:
         SettingsError: a name is unknown or a value cannot be.
     """
-    settings = _settings(ServeSettings, args), _settings(RagSettings, args)
+    settings, rag = _settings(ServeSettings, args), _settings(RagSettings, args)
     _refuse_unknown(args)
-    return _bind(*settings)
+    if rag.llm_fallback_url and not rag.llm_url:
+        raise SettingsError("RAG_LLM_FALLBACK_URL is set without RAG_LLM_URL; set that one too.")
+    return _bind(settings, rag)
 
 
 def _bind(settings: ServeSettings, rag: RagSettings) -> Application:

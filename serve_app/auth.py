@@ -42,6 +42,10 @@ class Key(BaseModel):
     requests_per_minute: Annotated[int | None, Field(ge=1)] = None
     """None for no limit."""
 
+    def sees(self, collection: str) -> bool:
+        """Whether the key may reach `collection`."""
+        return bool(self.collections & {collection, ANY})
+
     def check(self, right: Right, collection: str) -> None:
         """Return if the key may do this.
 
@@ -51,7 +55,7 @@ class Key(BaseModel):
         if right not in self.rights:
             message = f"This API key does not have the right to {right}. Ask for one that does."
             raise RequestError(message, Code.FORBIDDEN)
-        if not self.collections & {collection, ANY}:
+        if not self.sees(collection):
             message = f"There is no collection {collection!r}; ingest a document into it first."
             raise RequestError(message, Code.NOT_FOUND, "collection")
 

@@ -19,6 +19,7 @@ Answer = Callable[[Question], AsyncGenerator[Event, None]]
 Search = Callable[[SearchQuery], Awaitable[list[Passage]]]
 Ingest = Callable[[str, bytes, str], Awaitable[DocumentReport]]
 """Name, content and collection of a document to what became of it."""
+Collections = Callable[[], Awaitable[list[str]]]
 Check = Callable[[], Awaitable[object]]
 """Returns when a part can do its work, raises otherwise."""
 
@@ -32,6 +33,7 @@ class Services:
     answer: Answer
     search: Search
     ingest: Ingest
+    collections: Collections
     checks: dict[str, Check]
     """Parts that have to work before the gateway counts as ready, by name."""
     keys: Keys

@@ -39,6 +39,7 @@ class GatewayReplica:
             answer=RagGraph(search, llm, rag).answer,
             search=search,
             ingest=partial(call, ingestor, "ingest"),
+            collections=partial(call, retriever, "collections"),
             checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
             keys=load(serve.api_keys_file),
         )

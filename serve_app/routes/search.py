@@ -1,4 +1,4 @@
-"""`POST /v1/search`: the passages alone, without an answer."""
+"""`POST /v1/search`: the passages alone, without an answer. `GET /v1/collections`: where."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SearchRequest(BaseModel):
 
 
 def router(services: Services) -> APIRouter:
-    """Return the search route."""
+    """Return the routes that search, and that say where one can."""
     routes = APIRouter(tags=["retrieval"])
 
     @routes.post("/v1/search", summary="Find passages", response_model=None)
@@ -43,5 +43,11 @@ def router(services: Services) -> APIRouter:
         query = SearchQuery(wanted.query, wanted.collection, wanted.top_k)
         passages = await services.search(query)
         return JSONResponse({"passages": [asdict(passage) for passage in passages]})
+
+    @routes.get("/v1/collections", summary="Collections that this key may search")
+    async def collections(request: Request) -> dict[str, list[dict[str, str]]]:
+        key = services.keys.of(request.headers)
+        names = filter(key.sees, await services.collections())
+        return {"collections": [{"name": name} for name in names]}
 
     return routes

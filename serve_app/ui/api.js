@@ -24,6 +24,11 @@ export async function model() {
   return (await (await request("v1/models")).json()).data[0].id;
 }
 
+/** Returns the names of the collections that may be searched. */
+export async function collections() {
+  return (await (await request("v1/collections")).json()).collections.map((one) => one.name);
+}
+
 /** Returns "ready", or why a question cannot be answered now. */
 export async function readiness() {
   const response = await fetch("readyz").catch(() => null);
@@ -34,11 +39,11 @@ export async function readiness() {
 }
 
 /** Yields the chunks of a streamed answer. Aborting `signal` stops the work behind it. */
-export async function* ask(modelId, messages, signal) {
+export async function* ask(modelId, collection, messages, signal) {
   const response = await request("v1/chat/completions", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model: modelId, messages, stream: true, stream_options: { include_usage: true } }),
+    body: JSON.stringify({ model: modelId, collection, messages, stream: true, stream_options: { include_usage: true } }),
     signal,
   });
   for await (const data of events(response.body)) {
@@ -87,10 +92,11 @@ async function refusal(response) {
 }
 
 /** Uploads one file; `onProgress` gets the share sent, 0 to 1. Resolves to the gateway's report. */
-export function upload(file, onProgress) {
+export function upload(file, collection, onProgress) {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     form.append("file", file, file.name);
+    form.append("collection", collection);
     const call = new XMLHttpRequest(); // fetch does not tell how much was sent
     call.upload.onprogress = (event) => onProgress(event.loaded / event.total);
     call.onerror = () => reject(new ApiError("The connection broke. Try again."));

@@ -30,7 +30,7 @@ async function run(turn) {
   const timing = { started: performance.now(), first: 0, pieces: 0 };
   try {
     state.model ??= await api.model();
-    for await (const chunk of api.ask(state.model, messages(turn), stop.signal)) {
+    for await (const chunk of api.ask(state.model, chosenCollection(), messages(turn), stop.signal)) {
       takeChunk(turn, chunk, timing);
       draw(turn, body, true);
     }
@@ -223,7 +223,7 @@ async function add(file) {
   row.append(make("span", { className: "name", textContent: file.name }), bar, what);
   $("uploads").append(row);
   try {
-    const report = await api.upload(file, (share) => {
+    const report = await api.upload(file, chosenCollection(), (share) => {
       bar.value = share;
       if (share === 1) what.textContent = "Reading and indexing …";
     });
@@ -240,6 +240,23 @@ async function add(file) {
   row.append(close);
 }
 
+// ---- collections ----
+
+function chosenCollection() {
+  return $("collection").value || "default";
+}
+
+/** The picker appears where there is something to pick. */
+async function showCollections() {
+  const names = await api.collections().catch((error) => {
+    if (error instanceof api.ApiError) return []; // the status line says what is wrong
+    throw error;
+  });
+  $("collection").replaceChildren(...names.map((name) => make("option", { textContent: name })));
+  if (names.includes("default")) $("collection").value = "default";
+  $("collection").hidden = names.length < 2;
+}
+
 // ---- the key ----
 
 /** Opens the dialog; `then` runs once a key was given. */
@@ -249,7 +266,7 @@ function askForKey(then) {
   dialog.addEventListener("close", () => {
     if (!$("key").value) return;
     api.useKey($("key").value);
-    then();
+    showCollections().then(then);
   }, { once: true });
   if (!dialog.open) dialog.showModal();
 }
@@ -360,6 +377,7 @@ function start() {
   for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, onDrag);
   fitQuestion();
   showStatus();
+  showCollections();
   setInterval(showStatus, STATUS_EVERY_MS);
   $("question").focus();
 }

@@ -91,6 +91,17 @@ def test_an_uploaded_document_can_be_asked_about(
     expect(page.locator(".source").first).to_contain_text("Zebra")
 
 
+def test_the_collection_can_be_picked(page: Page, served: Gateway, mock: MockProcess) -> None:
+    with served.http() as http:
+        note = {"file": ("otter.md", b"# Otter\n\nThe otter pool is heated to twelve degrees.\n")}
+        assert http.post("/v1/documents", files=note, data={"collection": "zoo"}).is_success
+    page.reload()
+    page.get_by_label("Collection", exact=True).select_option("zoo")
+    with mock.running():
+        ask(page, "How warm is the otter pool?")
+        expect(page.locator(".answer")).to_contain_text("twelve degrees")
+
+
 def test_a_file_that_cannot_be_read_says_why(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pdf"
     broken.write_bytes(b"%PDF-1.7 nothing")

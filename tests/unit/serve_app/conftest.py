@@ -74,6 +74,7 @@ class Fakes:
             answer=self.answer,
             search=self.search,
             ingest=self.ingest,
+            collections=self.collections,
             checks={"retriever": self.check_retriever, "llm": self.check_llm},
             keys=keys,
         )
@@ -89,6 +90,9 @@ class Fakes:
             raise self.search_failure
         self.documents.append((name, content, collection))
         return DocumentReport("d1", name, "Pools", 2, "created")
+
+    async def collections(self) -> list[str]:
+        return ["acme-docs", "default", "zeta-docs"]
 
     async def check_llm(self) -> None:
         if self.llm_down:

@@ -39,7 +39,7 @@ def keys() -> Keys:
 async def call(client: httpx.AsyncClient, path: str, secret: str, collection: str) -> int:
     """Send a request that is right but for who sends it, and return its status."""
     sent = {"headers": {"authorization": f"Bearer {secret}"} if secret else {}}
-    if path == "/v1/models":
+    if path in LISTS:
         return (await client.get(path, **sent)).status_code
     if path == "/v1/documents":
         form = {"data": {"collection": collection}, "files": {"file": ("a.md", b"text")}}
@@ -48,10 +48,11 @@ async def call(client: httpx.AsyncClient, path: str, secret: str, collection: st
     return (await client.post(path, json={**body, "collection": collection}, **sent)).status_code
 
 
+LISTS = ["/v1/models", "/v1/collections"]
 ROUTES = ["/v1/chat/completions", "/v1/search", "/v1/documents"]
 
 
-@pytest.mark.parametrize("path", [*ROUTES, "/v1/models"])
+@pytest.mark.parametrize("path", [*ROUTES, *LISTS])
 @pytest.mark.parametrize("secret", ["", "forged", "acm", "acme "])
 async def test_without_a_known_key_no_route_answers(
     client: httpx.AsyncClient, path: str, secret: str
@@ -62,7 +63,7 @@ async def test_without_a_known_key_no_route_answers(
 
 async def test_every_route_is_covered_here(client: httpx.AsyncClient) -> None:
     described = (await client.get("/openapi.json")).json()["paths"]
-    assert set(described) - OPEN == {*ROUTES, "/v1/models"}
+    assert set(described) - OPEN == {*ROUTES, *LISTS}
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -74,6 +75,16 @@ async def test_a_tenant_reaches_its_own_collections_and_no_others(
     for other in ("zeta-docs", "absent", "default", "*"):
         assert await call(client, path, "acme", other) == 404
     assert len(fakes.questions) + len(fakes.queries) + len(fakes.documents) == seen == 1
+
+
+async def test_a_tenant_sees_its_own_collections_only(client: httpx.AsyncClient) -> None:
+    for secret, names in (
+        ("acme", ["acme-docs"]),
+        ("reader", ["acme-docs", "default", "zeta-docs"]),
+    ):
+        headers = {"authorization": f"Bearer {secret}"}
+        found = (await client.get("/v1/collections", headers=headers)).json()["collections"]
+        assert [one["name"] for one in found] == names
 
 
 async def test_rights_are_kept(client: httpx.AsyncClient) -> None:

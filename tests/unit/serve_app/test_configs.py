@@ -61,7 +61,12 @@ def test_arguments_override_settings_by_their_names() -> None:
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [({"RAG_TOPK": 3}, "RAG_TOPK"), ({"RAG_TOP_K": "many"}, "RAG_TOP_K"), ({"x": 1}, "'x'")],
+    [
+        ({"RAG_TOPK": 3}, "RAG_TOPK"),
+        ({"RAG_TOP_K": "many"}, "RAG_TOP_K"),
+        ({"x": 1}, "'x'"),
+        ({"RAG_LLM_FALLBACK_URL": "http://x"}, "RAG_LLM_URL"),
+    ],
 )
 def test_arguments_that_cannot_be_are_named(args: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError) as refused:
