@@ -58,6 +58,11 @@ class RagSettings(BaseSettings):
         le=1000,
         description="Passages that dense and BM25 search each bring to the fusion.",
     )
+    probes: int = Field(
+        default=32,
+        ge=1,
+        description="Partitions of the approximate index that a dense search looks into.",
+    )
     rank_constant: int = Field(
         default=5,
         ge=0,

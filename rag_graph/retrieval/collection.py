@@ -69,6 +69,7 @@ class Collection:
             StoreError: the table cannot be read.
         """
         query = self._chunks.query().nearest_to(vector).distance_type("cosine")
+        query = query.nprobes(self._settings.probes)
         return await self._rows(query, "_distance", limit, where)
 
     async def bm25(self, text: str, limit: int, where: str | None = None) -> list[Row]:
