@@ -6,28 +6,11 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.requirements import closure
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def closure(requirement: str) -> set[str]:
-    """Return the names of all packages that installing `requirement` brings, itself included."""
-    found: set[tuple[str, str]] = set()
-    wanted = [Requirement(requirement)]
-    while wanted:
-        current = wanted.pop()
-        for extra in ("", *current.extras):
-            key = (canonicalize_name(current.name), extra)
-            if key in found:
-                continue
-            found.add(key)
-            for line in metadata.requires(current.name) or []:
-                needed = Requirement(line)
-                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                    wanted.append(needed)
-    return {name for name, _ in found}
 
 
 def pins() -> dict[str, str]:

