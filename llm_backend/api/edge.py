@@ -122,7 +122,10 @@ class _Exchange:
         """Answer with `shown`, or break the connection when an answer has begun."""
         if self._started:
             raise error
-        await error_response(shown)(scope, receive, self.send)
+        response = error_response(shown)
+        if isinstance(error, HTTPException):
+            response.headers.update(error.headers or {})  # the methods allowed, of a 405
+        await response(scope, receive, self.send)
 
 
 def to_request_error(error: RequestError | HTTPException, scope: Scope) -> RequestError:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from contracts import telemetry
 from llm_backend.runtime import ipc
@@ -39,33 +42,46 @@ class Metrics:
         self.duration = Histogram(
             telemetry.LLM_REQUEST_SECONDS, "Whole request.", buckets=_WHOLE, registry=r
         )
-        self._running = Gauge(telemetry.LLM_REQUESTS_RUNNING, "Sequences in a batch.", registry=r)
-        self._waiting = Gauge(telemetry.LLM_REQUESTS_WAITING, "Sequences queued.", registry=r)
-        self._ready = Gauge(telemetry.LLM_ENGINE_READY, "1 when requests are served.", registry=r)
-        self._restarts = Gauge(
-            telemetry.LLM_ENGINE_RESTARTS_TOTAL, "Engine failures since start.", registry=r
-        )
-        self._blocks = Gauge(
-            telemetry.LLM_KV_BLOCKS, "KV cache blocks, by state.", ["state"], registry=r
-        )
-        self._cached = Gauge(
-            telemetry.LLM_CACHED_TOKENS_TOTAL, "Prompt tokens the prefix cache saved.", registry=r
-        )
-        self._preemptions = Gauge(
-            telemetry.LLM_PREEMPTIONS_TOTAL, "Sequences that had to give way.", registry=r
-        )
+        self._engine = _Engine()
+        r.register(self._engine)
 
     def render(self, status: Status, stats: ipc.Stats) -> bytes:
-        """Return the exposition text, with the gauges as they are now."""
-        self._running.set(stats.running)
-        self._waiting.set(stats.waiting)
-        self._ready.set(status.state is State.READY)
-        self._restarts.set(status.restarts)
-        self._blocks.labels("free").set(stats.free_blocks)
-        self._blocks.labels("total").set(stats.total_blocks)
-        self._cached.set(stats.cached_tokens)
-        self._preemptions.set(stats.preemptions)
+        """Return the exposition text, with the engine's own figures as they are now."""
+        self._engine.status, self._engine.stats = status, stats
         return generate_latest(self._registry)
+
+
+class _Engine(Collector):
+    """What the engine counts itself; its counters begin anew when it restarts."""
+
+    status: Status | None = None
+    stats = ipc.Stats()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures of the last step."""
+        stats, status = self.stats, self.status
+        ready = status is not None and status.state is State.READY
+        yield _gauge(telemetry.LLM_ENGINE_READY, "1 when requests are served.", ready)
+        yield _gauge(telemetry.LLM_REQUESTS_RUNNING, "Sequences in a batch.", stats.running)
+        yield _gauge(telemetry.LLM_REQUESTS_WAITING, "Sequences queued.", stats.waiting)
+        blocks = GaugeMetricFamily(telemetry.LLM_KV_BLOCKS, "KV cache blocks.", labels=["state"])
+        blocks.add_metric(["free"], stats.free_blocks)
+        blocks.add_metric(["total"], stats.total_blocks)
+        yield blocks
+        restarts = status.restarts if status is not None else 0
+        yield _counter(telemetry.LLM_ENGINE_RESTARTS_TOTAL, "Engine failures.", restarts)
+        yield _counter(
+            telemetry.LLM_CACHED_TOKENS_TOTAL, "Prompt tokens cached.", stats.cached_tokens
+        )
+        yield _counter(telemetry.LLM_PREEMPTIONS_TOTAL, "Sequences pre-empted.", stats.preemptions)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name.removesuffix("_total"), text, value=float(value))
 
 
 class RequestTimer:
