@@ -18,7 +18,7 @@ from contracts import tls
 from contracts.mock_llm import MockLLM
 from rag_graph.errors import LLMUnavailableError
 from rag_graph.llm.client import LLMClient
-from tests.support.certificates import Authority
+from tests.support.authority import Authority
 
 GATEWAY = "isthmus-gateway.rag.svc"
 
