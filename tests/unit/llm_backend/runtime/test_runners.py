@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -199,6 +200,15 @@ def test_more_ranks_than_heads_are_refused(tiny_llama: Path) -> None:
 
 
 def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalidError, match="cannot be loaded"):
+        load(tmp_path, torch.float32)
+
+
+def test_weights_that_are_cut_short_are_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_llama, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
     with pytest.raises(ModelInvalidError, match="cannot be loaded"):
         load(tmp_path, torch.float32)
 
