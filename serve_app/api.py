@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from serve_app import responses
 from serve_app.middleware import BodyLimit, SameOrigin
-from serve_app.routes import chat, documents, health, page, search
+from serve_app.routes import chat, documents, health, mcp, page, search
 from serve_app.services import Services
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
@@ -17,7 +17,9 @@ MULTIPART_OVERHEAD_BYTES = 64 * 1024
 
 def create_api(services: Services) -> FastAPI:
     """Return the gateway's application."""
+    mcp_endpoint = mcp.Endpoint(services)
     api = FastAPI(
+        lifespan=mcp_endpoint.lifespan,
         title="Isthmus",
         version=version("isthmus"),
         summary="Answers from your documents, with citations, behind OpenAI's API.",
@@ -26,6 +28,7 @@ def create_api(services: Services) -> FastAPI:
     for module in (chat, search, documents, health):
         api.include_router(module.router(services))
     api.include_router(page.router())
+    mcp_endpoint.add_to(api)
     responses.install(api)
     api.add_middleware(
         BodyLimit,

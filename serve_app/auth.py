@@ -46,8 +46,8 @@ class Key(BaseModel):
         """Whether the key may reach `collection`."""
         return bool(self.collections & {collection, ANY})
 
-    def check(self, right: Right, collection: str) -> None:
-        """Return if the key may do this.
+    def check(self, right: Right, collection: str | None) -> None:
+        """Return if the key may do this; None where no collection is touched.
 
         Raises:
             RequestError: it may not. A collection that is not its own is "not found".
@@ -55,7 +55,7 @@ class Key(BaseModel):
         if right not in self.rights:
             message = f"This API key does not have the right to {right}. Ask for one that does."
             raise RequestError(message, Code.FORBIDDEN)
-        if not self.sees(collection):
+        if collection is not None and not self.sees(collection):
             message = f"There is no collection {collection!r}; ingest a document into it first."
             raise RequestError(message, Code.NOT_FOUND, "collection")
 

@@ -81,6 +81,7 @@ def main() -> int:
 def _serve(signals: _Signals) -> None:
     # After the signal handlers: importing Ray takes a second or two, and a Ctrl-C then counts too.
     from ray import serve
+    from ray.exceptions import RayTaskError
 
     from serve_app import app as application
 
@@ -89,10 +90,14 @@ def _serve(signals: _Signals) -> None:
     _check_port(settings)
     with _preparation() as prepared, _own_ray(settings):
         signals.check()
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.host, "port": settings.port},
-        )
+        try:
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": settings.host, "port": settings.port},
+            )
+        except RayTaskError:
+            _check_port(settings)  # somebody took it while Ray started?
+            raise
         prepared()
         signals.check()
         try:

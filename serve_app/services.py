@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from rag_graph.llm.pool import LLM
 from rag_graph.settings import RagSettings
 from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
 from serve_app.auth import Key, Keys, Right
@@ -31,6 +32,7 @@ class Services:
     serve: ServeSettings
     rag: RagSettings
     answer: Answer
+    llm: LLM
     search: Search
     ingest: Ingest
     collections: Collections
@@ -39,7 +41,7 @@ class Services:
     keys: Keys
     limiter: Limiter = field(default_factory=Limiter)
 
-    def authorize(self, sent: Mapping[str, str], right: Right, collection: str) -> Key:
+    def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:
         """Return the key of a request with the headers `sent`, having counted the request.
 
         Raises:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
 from rag_graph.settings import RagSettings
-from serve_app.api import create_api
-from serve_app.auth import load
-from serve_app.deployments.calls import call
 from serve_app.deployments.ingestor import IngestorReplica
 from serve_app.deployments.retriever import RetrieverReplica
-from serve_app.services import Services
 from serve_app.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 class GatewayReplica:
@@ -27,9 +26,12 @@ class GatewayReplica:
         retriever: DeploymentHandle[RetrieverReplica],
         ingestor: DeploymentHandle[IngestorReplica],
     ) -> None:
-        # Imported here for the reason given in `deployments/retriever.py`: LangGraph.
+        # Imported here for the reason given in `deployments/retriever.py`: LangGraph, MCP.
         from rag_graph.graph import RagGraph
+        from serve_app.auth import load
+        from serve_app.deployments.calls import call
         from serve_app.llm import connect
+        from serve_app.services import Services
 
         search = partial(call, retriever, "search")
         llm = connect(rag)
@@ -37,6 +39,7 @@ class GatewayReplica:
             serve=serve,
             rag=rag,
             answer=RagGraph(search, llm, rag).answer,
+            llm=llm,
             search=search,
             ingest=partial(call, ingestor, "ingest"),
             collections=partial(call, retriever, "collections"),
@@ -46,4 +49,6 @@ class GatewayReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; Ray Serve calls this in the replica's event loop."""
+        from serve_app.api import create_api
+
         return create_api(self._services)

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
+from contracts.mock_llm import MockLLM
 from contracts.openai import Usage
 from rag_graph.errors import RagError
+from rag_graph.llm.asgi_transport import StreamingASGITransport
+from rag_graph.llm.client import LLMClient
 from rag_graph.settings import RagSettings
 from rag_graph.state import (
     Answered,
@@ -72,6 +75,7 @@ class Fakes:
             serve=ServeSettings(max_request_bytes=4096),
             rag=RagSettings(max_document_bytes=10_000),
             answer=self.answer,
+            llm=LLMClient("http://mock", transport=StreamingASGITransport(MockLLM())),
             search=self.search,
             ingest=self.ingest,
             collections=self.collections,

@@ -61,6 +61,13 @@ async def test_without_a_known_key_no_route_answers(
     assert (await call(client, path, secret, "acme-docs") == 401) is not known
 
 
+@pytest.mark.parametrize("secret", ["", "forged"])
+async def test_agents_need_a_key_too(client: httpx.AsyncClient, secret: str) -> None:
+    sent = await client.post("/mcp", json={}, headers={"authorization": f"Bearer {secret}"})
+    assert sent.status_code == 401
+    assert sent.headers["www-authenticate"] == "Bearer"
+
+
 async def test_every_route_is_covered_here(client: httpx.AsyncClient) -> None:
     described = (await client.get("/openapi.json")).json()["paths"]
     assert set(described) - OPEN == {*ROUTES, *LISTS}
