@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -16,11 +17,13 @@ import uvloop
 
 from contracts import tls
 from contracts.mock_llm import MockLLM
+from llm_backend.api.tls import Tls
 from rag_graph.errors import LLMUnavailableError
 from rag_graph.llm.client import LLMClient
 from tests.support.authority import Authority
 
 GATEWAY = "isthmus-gateway.rag.svc"
+PROBE = Path(__file__).resolve().parents[3] / "helm/isthmus/files/probe.py"
 
 
 class _Server(uvicorn.Server):
@@ -190,3 +193,44 @@ async def test_a_broken_new_file_changes_nothing(
 def test_a_server_that_would_admit_nobody_is_refused(authority: Authority) -> None:
     with pytest.raises(ValueError, match="at least one client"):
         tls.server_context(authority.issue("localhost"), [])
+
+
+def llm_context(authority: Authority) -> ssl.SSLContext:
+    """Return the LLM service's own context, as LLM_TLS_CERT, _KEY and _CLIENT_CA make it."""
+    files = authority.issue("localhost")
+    return Tls(files.cert, files.key, files.ca).context
+
+
+async def test_the_llm_service_and_the_gateways_client_agree(authority: Authority) -> None:
+    async with llm_server(llm_context(authority)) as url:
+        assert await ask(url, tls.client_context(authority.issue(GATEWAY)))
+
+
+async def test_the_llm_service_refuses_others(authority: Authority, other: Authority) -> None:
+    ca = authority.folder / "ca.crt"
+    contexts = [
+        tls.client_context(other.issue(GATEWAY, trust=ca)),
+        tls.client_context(authority.issue(GATEWAY, days=-1)),
+        ssl.create_default_context(cafile=ca),
+    ]
+    async with llm_server(llm_context(authority)) as url:
+        for context in contexts:
+            await refused(url, context)
+
+
+async def probe(url: str, folder: Path) -> int:
+    command = [sys.executable, str(PROBE), url.replace("/v1", "/healthz"), str(folder)]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    return await process.wait()
+
+
+async def test_the_charts_probe_passes_with_the_pods_own_certificate(
+    authority: Authority, other: Authority
+) -> None:
+    """helm/isthmus/files/probe.py: the kubelet has no certificate to show."""
+    for made in (authority, other):
+        made.issue("localhost", file="tls", trust=made.folder / "ca.crt")
+    async with llm_server(llm_context(authority)) as url:
+        assert await probe(url, authority.folder) == 0
+        assert await probe(url, other.folder) == 1
+    assert await probe(url, authority.folder) == 1

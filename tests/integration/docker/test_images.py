@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import tools
 
+pytestmark = pytest.mark.timeout(900)  # the first test installs its tool
+
 ROOT = Path(__file__).resolve().parents[3]
 DOCKER = ROOT / "docker"
 FILES = ["Dockerfile.serve", "Dockerfile.llm"]

@@ -14,6 +14,8 @@ import yaml
 from kuberay.pods import templates_of
 from tests.support import chart, tools
 
+pytestmark = pytest.mark.timeout(900)  # the first test installs its tool
+
 
 def write_pods(folder: Path, manifests: list[dict[str, Any]], case: str) -> int:
     """Write each pod, and the NetworkPolicies that checkov looks for beside them."""

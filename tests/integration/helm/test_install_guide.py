@@ -14,6 +14,8 @@ import pytest
 from tests.support import chart, tools
 from tests.support.terraform import Terraform
 
+pytestmark = pytest.mark.timeout(900)  # the first test installs its tool
+
 ROOT = chart.CHART.parents[1]
 GUIDE = ROOT / "docs/operations/install.md"
 BLOCKS = re.findall(r"^```sh runs offline\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)

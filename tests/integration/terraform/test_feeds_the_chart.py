@@ -15,6 +15,8 @@ from kuberay.proof import prove
 from tests.support import chart
 from tests.support.terraform import RESOURCES, Terraform
 
+pytestmark = pytest.mark.timeout(900)  # the first test installs its tool
+
 EXAMPLE = "examples/complete"
 VARIABLES = {
     "subscription_id": "00000000-0000-0000-0000-000000000000",

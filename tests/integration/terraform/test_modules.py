@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.terraform import SOURCE, Terraform
 
+pytestmark = pytest.mark.timeout(900)  # the first test installs its tool
+
 FOLDERS = [
     "modules/cluster",
     "modules/node_pools",
