@@ -78,7 +78,8 @@ def measure(
     engine: Engine[Any], clients: int, requests: int, prompt: Callable[[], list[int]], answer: int
 ) -> Round:
     """Keep `clients` requests going until `requests` were answered."""
-    result, going = Round(), {}
+    result = Round()
+    going: dict[str, Client] = {}
     started = time.perf_counter()
     submitted = finished = 0
     while finished < requests:

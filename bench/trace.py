@@ -60,10 +60,10 @@ def main() -> None:
     while engine.has_work:
         for output in engine.step():
             assert isinstance(output, Output)
-            text = tokenizer.decode(output.token_ids)
+            new = tokenizer.decode(output.token_ids)
             notes = f" cached={output.cached_tokens}" if output.cached_tokens else ""
             ending = f" finished: {output.finish_reason}" if output.finish_reason else ""
-            print(f"  -> {output.request_id} {text!r}{notes}{ending}")
+            print(f"  -> {output.request_id} {new!r}{notes}{ending}")
 
 
 if __name__ == "__main__":
