@@ -64,17 +64,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        with running_service(
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_service(
             Path(directory) / "log",
             LLM_MODEL=str(write_tiny_model(Path(directory) / "tiny")),
             LLM_MAX_NUM_SEQS="1024",
             LLM_MAX_WAITING="1024",
             FAKE_STEP_S="0.02",
-        ) as service:
-            measure(service, given.streams, 20)
-            for _ in range(given.rounds):
-                print(json.dumps(measure(service, given.streams, given.tokens)))
+        ) as service,
+    ):
+        measure(service, given.streams, 20)
+        for _ in range(given.rounds):
+            print(json.dumps(measure(service, given.streams, given.tokens)))
 
 
 if __name__ == "__main__":
