@@ -14,7 +14,6 @@ import lightkube
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core import exceptions as foreign
 from lightkube.resources.core_v1 import Pod
-from lightkube.types import PatchType
 
 from kuberay import errors
 from kuberay.models import RESOURCES, Kind, Object, kind_of, status_of
@@ -36,9 +35,8 @@ _MENDS: Mapping[int, tuple[type[errors.ApiError], str]] = {
 class Cluster:
     """One namespace of a cluster. Usable as a context manager."""
 
-    def __init__(self, client: lightkube.Client, *, dry_run: bool = False) -> None:
+    def __init__(self, client: lightkube.Client) -> None:
         self._client = client
-        self._dry_run = dry_run
 
     @classmethod
     def connect(
@@ -71,7 +69,7 @@ class Cluster:
             field_manager=MANAGER,
             dry_run=dry_run,
         )
-        return cls(client, dry_run=dry_run)
+        return cls(client)
 
     def __enter__(self) -> Self:
         return self
@@ -157,17 +155,6 @@ class Cluster:
         name = found["metadata"]["name"]
         with _mapped(f"Changing {kind} {name}"):
             return dict(self._client.replace(RESOURCES[kind](**found), name))
-
-    def patch(self, kind: Kind, name: str, change: Object) -> Object:
-        """Merge a change into an object.
-
-        Raises:
-            ApiError: as `apply`.
-        """
-        with _mapped(f"Changing {kind} {name}"):
-            resource = RESOURCES[kind]
-            found = self._client.patch(resource, name, dict(change), patch_type=PatchType.MERGE)
-            return dict(found)
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete an object and, by the operators, its pods.
