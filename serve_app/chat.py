@@ -90,13 +90,18 @@ def question(wanted: ChatRequest, sent: Mapping[str, str]) -> Question:
         top_p=wanted.top_p,
         seed=wanted.seed,
         stop=tuple(wanted.stop_sequences),
-        timeout_s=_deadline(sent),
+        timeout_s=deadline(sent),
         request_id=headers.request_id(sent),
         traceparent=sent.get(headers.TRACEPARENT),
     )
 
 
-def _deadline(sent: Mapping[str, str]) -> float | None:
+def deadline(sent: Mapping[str, str]) -> float | None:
+    """Return the seconds that a request with the headers `sent` allows, if it says so.
+
+    Raises:
+        RequestError: the header is not a number of milliseconds.
+    """
     try:
         return headers.deadline_seconds(sent)
     except ValueError as error:

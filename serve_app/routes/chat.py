@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
@@ -11,8 +12,9 @@ from starlette.responses import Response
 from contracts import sse
 from contracts.errors import Code
 from contracts.openai import Model, ModelList
-from rag_graph.errors import RagError
+from rag_graph.errors import LLMError, RagError
 from rag_graph.state import Answered
+from serve_app import plain
 from serve_app.chat import ChatAnswer, ChatRequest, Events, Reply, begun, question
 from serve_app.errors import RequestError
 from serve_app.event_stream import EventStream
@@ -30,7 +32,8 @@ def router(services: Services) -> APIRouter:
     @routes.get("/v1/models", summary="Models that chat completions take")
     async def models(request: Request) -> ModelList:
         services.keys.of(request.headers)
-        return ModelList(data=[Model(id=served, created=started, owned_by="isthmus")])
+        rag = Model(id=served, created=started, owned_by="isthmus")
+        return ModelList(data=[rag, *await _llm_models(services)])
 
     @routes.post(
         "/v1/chat/completions",
@@ -39,11 +42,7 @@ def router(services: Services) -> APIRouter:
         responses={200: {"model": ChatAnswer, "content": {sse.MEDIA_TYPE: {}}}},
     )
     async def chat(request: Request, wanted: ChatRequest) -> Response:
-        services.authorize(request.headers, "ask", wanted.collection)
-        if wanted.model != served:
-            message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
-            raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
-        answer = await begun(services.answer(question(wanted, request.headers)))
+        answer = await begun(await _events(services, wanted, request.headers))
         reply = Reply.to(wanted)
         if wanted.stream:
             return EventStream(reply.frames(answer))
@@ -51,6 +50,33 @@ def router(services: Services) -> APIRouter:
         return Response(body.model_dump_json(), media_type=_JSON)
 
     return routes
+
+
+async def _events(services: Services, wanted: ChatRequest, sent: Mapping[str, str]) -> Events:
+    """Return the answer to `wanted`: from the documents, or from one of the LLM's own models.
+
+    Raises:
+        RequestError: the key does not allow it, the model is unknown, or a field is wrong.
+    """
+    served = services.serve.model_name
+    if wanted.model == served:
+        services.authorize(sent, "ask", wanted.collection)
+        return services.answer(question(wanted, sent))
+    services.authorize(sent, "ask", None)
+    known = [model.id for model in await _llm_models(services)]
+    if wanted.model not in known:
+        message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
+        raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
+    plain.check(wanted, served)
+    return plain.answer(services.llm, wanted, sent, services.rag.timeout_s)
+
+
+async def _llm_models(services: Services) -> list[Model]:
+    """Return the LLM service's own models; none while it is down, as none would answer."""
+    try:
+        return await services.llm.models()
+    except LLMError:
+        return []
 
 
 async def _last(events: Events) -> Answered:

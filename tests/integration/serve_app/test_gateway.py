@@ -24,8 +24,8 @@ ANSWER = re.compile(r"The GPU node pools carry the taint sku=gpu:NoSchedule\. \[
 def test_the_official_client_works(served: Gateway, mock: MockProcess) -> None:
     client = served.openai()
     with mock.running():
-        (model,) = client.models.list()
-        whole = client.chat.completions.create(**{**ASK, "model": model.id})  # type: ignore[call-overload]
+        assert [model.id for model in client.models.list()] == ["isthmus", "mock"]
+        whole = client.chat.completions.create(**ASK)  # type: ignore[call-overload]
         chunks = list(client.chat.completions.create(**ASK, stream=True))  # type: ignore[call-overload]
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert whole.choices[0].message.content == streamed
@@ -34,6 +34,14 @@ def test_the_official_client_works(served: Gateway, mock: MockProcess) -> None:
     (citation,) = whole.citations
     assert (citation["source"], f"[{citation['number']}]") == ("pools.md", streamed[-3:])
     assert chunks[-1].citations == whole.citations
+
+
+def test_the_llms_own_model_answers_through_the_gateway(served: Gateway, mock: MockProcess) -> None:
+    asked = {"model": "mock", "messages": [{"role": "user", "content": "Hello there."}]}
+    with mock.running():
+        plain = served.openai().chat.completions.create(**asked, max_tokens=3)  # type: ignore[call-overload]
+    assert plain.choices[0].message.content == "No passages were"
+    assert plain.usage.completion_tokens == 3
 
 
 def test_langchain_works(served: Gateway, mock: MockProcess) -> None:

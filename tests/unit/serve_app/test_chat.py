@@ -133,6 +133,31 @@ async def test_an_unknown_model_is_a_404_that_names_the_one_there_is(
     assert "'isthmus'" in response.json()["error"]["message"]
 
 
+async def test_the_llms_own_models_answer_without_documents(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    listed = (await client.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in listed] == ["isthmus", "mock"]
+    whole = (await ask(client, model="mock", max_tokens=3)).json()
+    streamed = frames(await ask(client, model="mock", max_tokens=3, stream=True))
+    text = "".join(
+        json.loads(chunk)["choices"][0]["delta"].get("content", "") for chunk in streamed[:-1]
+    )
+    assert whole["choices"][0]["message"]["content"] == text == "No passages were"
+    assert (whole["choices"][0]["finish_reason"], whole["citations"]) == ("length", [])
+    assert whole["model"] == "mock"
+    assert fakes.questions == []
+
+
+@pytest.mark.parametrize("field", [{"collection": "default"}, {"top_k": 3}])
+async def test_retrieval_fields_without_retrieval_are_refused(
+    client: httpx.AsyncClient, field: dict[str, Any]
+) -> None:
+    error = (await ask(client, model="mock", **field)).json()["error"]
+    assert error["param"] in field
+    assert "'isthmus'" in error["message"]
+
+
 async def test_a_deadline_that_is_no_number_is_refused(client: httpx.AsyncClient) -> None:
     response = await client.post(
         "/v1/chat/completions", json=ASK, headers={"x-request-deadline-ms": "soon"}

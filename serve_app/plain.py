@@ -1,0 +1,60 @@
+"""A chat with one of the LLM service's own models: nothing is looked up, nothing is cited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from contracts import headers
+from contracts.openai import ChatCompletionRequest
+from rag_graph.llm.client import Piece
+from rag_graph.llm.pool import LLM
+from rag_graph.state import Answered, Event, Token
+from serve_app.chat import ChatRequest, deadline
+from serve_app.errors import RequestError
+
+RETRIEVAL_FIELDS = frozenset({"collection", "top_k"})
+_OWN_FIELDS = RETRIEVAL_FIELDS | {"stream", "stream_options"}
+
+
+def check(wanted: ChatRequest, answering: str) -> None:
+    """Refuse fields that would have no effect.
+
+    Raises:
+        RequestError: a field about retrieval is set; `answering` is the model that takes it.
+    """
+    for field in sorted(wanted.model_fields_set & RETRIEVAL_FIELDS):
+        message = (
+            f"The field {field!r} needs the model {answering!r}; {wanted.model!r} looks up nothing."
+        )
+        raise RequestError(message, None, field)
+
+
+async def answer(
+    llm: LLM, wanted: ChatRequest, sent: Mapping[str, str], timeout_s: float
+) -> AsyncGenerator[Event, None]:
+    """Yield any number of `Token` and one `Answered`.
+
+    Args:
+        llm: the service that has the model `wanted.model`.
+        wanted: the request.
+        sent: its headers; request id, trace context and deadline go on to the service.
+        timeout_s: seconds for the whole answer when `sent` has no deadline.
+
+    Raises:
+        LLMError: the service did not answer.
+        RequestError: the deadline is no number.
+    """
+    request = ChatCompletionRequest.model_validate(wanted.model_dump(exclude=set(_OWN_FIELDS)))
+    passed = {
+        name: sent[name] for name in (headers.REQUEST_ID, headers.TRACEPARENT) if name in sent
+    }
+    text: list[str] = []
+    async with aclosing(llm.stream(request, deadline(sent) or timeout_s, passed)) as outputs:
+        async for output in outputs:
+            if isinstance(output, Piece):
+                text.append(output.text)
+                yield Token(output.text)
+            else:
+                reason, usage, model = output.finish_reason, output.usage, output.model
+                yield Answered("".join(text), (), reason, usage, model)
