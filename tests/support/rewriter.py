@@ -29,7 +29,9 @@ def content(name: str, version: int) -> bytes:
 
 def settings(folder: Path) -> RagSettings:
     """Return settings that compact often."""
-    return RagSettings(store_uri=str(folder), cache_dir=folder, maintain_every=3, keep_versions_s=5)
+    return RagSettings(
+        store_uri=str(folder), cache_dir=folder, maintain_every=3, keep_versions_s=60
+    )
 
 
 async def rewrite(folder: Path, first: int, last: int | None) -> None:
