@@ -108,7 +108,7 @@ class _Routes:
         return Response(text, media_type="text/plain; version=1.0.0; charset=utf-8")
 
     async def openapi(self, _: Request) -> Response:
-        return json_response(health.dump(document()))
+        return json_response(health.dump(document(self._service.settings.model_id)))
 
     def _model(self) -> Model:
         ready = self._service.dispatcher.ready

@@ -26,12 +26,11 @@ class Mailbox:
     """What the engine sent for the sequences of one HTTP request, until it is fetched.
 
     Args:
-        sequences: how many sequences report here.
-        capacity: outputs held before the reader counts as too slow.
+        capacity: outputs held before the reader counts as too slow; None for no limit but the
+            request's own token limit.
     """
 
-    def __init__(self, sequences: int, capacity: int) -> None:
-        self.open = sequences
+    def __init__(self, capacity: int | None) -> None:
         self._capacity = capacity
         self._outputs: list[tuple[int, ipc.Output]] = []
         self._failure: RequestError | None = None
@@ -39,7 +38,7 @@ class Mailbox:
 
     def put(self, index: int, output: ipc.Output) -> None:
         """Add what a step brought for sequence `index`."""
-        if len(self._outputs) >= self._capacity:
+        if self._capacity is not None and len(self._outputs) >= self._capacity:
             self.fail(SlowReaderError("The client reads too slowly; its stream was cut."))
             return
         self._outputs.append((index, output))
@@ -116,8 +115,11 @@ class Dispatcher:
                 self._retry_after_s(),
             )
 
-    def submit(self, requests: Sequence[ipc.Submit]) -> Mailbox:
+    def submit(self, requests: Sequence[ipc.Submit], *, streamed: bool = True) -> Mailbox:
         """Send the sequences of one HTTP request to the engine.
+
+        Args:
+            streamed: whether a client reads along, who may be too slow.
 
         Raises:
             NotReadyError: as for `check_admission`.
@@ -128,7 +130,7 @@ class Dispatcher:
         if not self._open:
             self._sign_at = time.monotonic()
             self._idle.clear()
-        mailbox = Mailbox(len(requests), self._settings.stream_buffer_tokens)
+        mailbox = Mailbox(self._settings.stream_buffer_tokens if streamed else None)
         for index, request in enumerate(requests):
             self._open[request.request_id] = (mailbox, index)
             self._send(request)

@@ -19,6 +19,7 @@ class Exchange:
     Args:
         submits: the sequences, in the order of `choices`.
         prompts: how many prompts the choices belong to, in equal shares.
+        streamed: whether `frames` will be read, not `body`.
     """
 
     def __init__(
@@ -29,6 +30,8 @@ class Exchange:
         choices: Sequence[Choice],
         form: Format,
         prompts: int,
+        *,
+        streamed: bool,
     ) -> None:
         self._dispatcher = dispatcher
         self._ids = [submit.request_id for submit in submits]
@@ -37,7 +40,7 @@ class Exchange:
         self._firsts = range(0, len(submits), len(submits) // prompts)
         self._prompt_tokens = sum(len(submits[i].prompt_ids) for i in self._firsts)
         self._timer = RequestTimer(metrics)
-        self._mailbox = dispatcher.submit(submits)
+        self._mailbox = dispatcher.submit(submits, streamed=streamed)
 
     @property
     def usage(self) -> Usage:

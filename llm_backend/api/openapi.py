@@ -24,14 +24,16 @@ _ERRORS = {
 
 
 @lru_cache(maxsize=1)
-def document() -> dict[str, Any]:
-    """Return the OpenAPI 3.1 description of the whole API."""
+def document(model_id: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of the whole API, as served for one model."""
     requests = (ChatRequest, TextRequest, TokenizeRequest)
     responses = (ChatCompletion, Completion, Model, ModelList, ErrorEnvelope)
     _, schemas = models_json_schema(
         [(m, "validation") for m in requests] + [(m, "serialization") for m in responses],
         ref_template=_REF,
     )
+    for request in requests:
+        schemas["$defs"][request.__name__]["properties"]["model"] = {"const": model_id}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Isthmus LLM service", "version": "1"},
@@ -58,7 +60,7 @@ def _paths() -> dict[str, Any]:
 def _post(name: str, request: type[BaseModel], response: type[BaseModel] | None) -> dict[str, Any]:
     answer = _content("application/json", response)
     if response in (ChatCompletion, Completion):
-        answer["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["text/event-stream"] = {"schema": {}}  # the chunks, then [DONE], which is no JSON
     failed = _content("application/json", ErrorEnvelope)
     return {
         "operationId": name,

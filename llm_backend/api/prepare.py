@@ -36,11 +36,8 @@ def text_prompts(wanted: TextRequest, tokenizer: Tokenizer, vocab_size: int) -> 
     prompts = [
         tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in wanted.prompts
     ]
-    beyond = max(max(prompt) for prompt in prompts)
-    if beyond >= vocab_size:
-        raise InvalidRequestError(
-            f"Token id {beyond} is not in the model's vocabulary of {vocab_size}.", "prompt"
-        )
+    for prompt in prompts:
+        _check_ids(prompt, vocab_size, "prompt")
     return prompts
 
 
@@ -64,6 +61,8 @@ def submits(
     """
     made: list[ipc.Submit] = []
     for prompt in prompts:
+        if not prompt:
+            raise InvalidRequestError("The prompt has no tokens; send some text.")
         limit = token_limit(len(prompt), wanted.token_limit, ready.max_model_len)
         for choice in range(wanted.n):
             made.append(

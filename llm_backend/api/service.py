@@ -114,7 +114,15 @@ class Service:
         form = (ChatFormat if chat else TextFormat)(
             head, len(choices), tokenizer, logprobs=logprobs
         )
-        return Exchange(self.dispatcher, self.metrics, submits, choices, form, len(prompts))
+        return Exchange(
+            self.dispatcher,
+            self.metrics,
+            submits,
+            choices,
+            form,
+            len(prompts),
+            streamed=wanted.stream,
+        )
 
     def _ready(self) -> ipc.Ready:
         if self.dispatcher.ready is None:

@@ -1,8 +1,9 @@
 """A rank without a model: speaks `runtime.ipc` and answers with the prompt's own tokens, repeated.
 
 One token a step for every request, `FAKE_STEP_S` seconds apart; ends with `FAKE_EOS` after as
-many tokens as the prompt has, unless told to ignore it. A prompt that begins with a token of
-`TRICKS` makes rank 0 misbehave.
+many tokens as the prompt has, unless told to ignore it. A prompt that begins with token 1, 2, 3
+or 4 makes rank 0 stop stepping, exit with 0, die, or refuse, unless `FAKE_TRICKS` is 0. SIGUSR1
+makes any rank exit with 0.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from llm_backend.runtime import ipc, lifeline
 STEP_S = float(os.environ.get("FAKE_STEP_S", "0.002"))
 START_S = float(os.environ.get("FAKE_START_S", "0"))
 EOS = int(os.environ.get("FAKE_EOS", "0"))
+TRICKS = os.environ.get("FAKE_TRICKS", "1") == "1"
 FAIL = os.environ.get("FAKE_FAIL", "")
 MAX_MODEL_LEN = 4096
 
@@ -88,7 +90,7 @@ class Rank:
         if isinstance(message, ipc.Cancel):
             self.requests.pop(message.request_id, None)
             return
-        match message.prompt_ids[0]:
+        match message.prompt_ids[0] if TRICKS else None:
             case 1:
                 time.sleep(10**6)
             case 2:

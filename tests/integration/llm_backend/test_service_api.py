@@ -139,6 +139,7 @@ def test_request_id_is_echoed(service: ServiceProcess) -> None:
 
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+EMPTY = {"role": "user", "content": ""}
 NESTED = b'{"model":' + b"[" * 50_000
 
 
@@ -164,6 +165,7 @@ NESTED = b'{"model":' + b"[" * 50_000
             "context_length_exceeded",
             None,
         ),
+        ("/v1/chat/completions", {**CHAT, "messages": [EMPTY]}, 400, "invalid_request", None),
         ("/v1/chat/completions", b"nope", 400, "invalid_json", None),
         ("/v1/chat/completions", b"", 400, "invalid_json", None),
         ("/v1/chat/completions", b'{"model": "\xff"}', 400, "invalid_json", None),

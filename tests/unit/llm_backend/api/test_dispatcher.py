@@ -114,6 +114,14 @@ async def test_a_slow_reader_is_cut_and_cancelled() -> None:
         await mailbox.get()
 
 
+async def test_nobody_is_slow_to_read_a_whole_answer() -> None:
+    rig = Rig()
+    mailbox = rig.dispatcher.submit([submit("a")], streamed=False)
+    for token in range(100):
+        rig.says(ipc.Output("a", [token]))
+    assert len(await mailbox.get()) == 100
+
+
 async def test_stalled_only_while_work_waits() -> None:
     rig = Rig()
     assert rig.dispatcher.stalled_since() is None

@@ -84,6 +84,11 @@ def test_tokens_beyond_the_vocabulary(fields: dict[str, Any], param: str) -> Non
     assert caught.value.param == param
 
 
+def test_a_prompt_without_tokens() -> None:
+    with pytest.raises(InvalidRequestError, match="no tokens"):
+        submits(text(), [[1], []])
+
+
 def test_prompts_of_every_form(tmp_path: Path) -> None:
     tokenizer = Tokenizer(write_tiny_model(tmp_path))
     a, b = tokenizer.encode("a"), tokenizer.encode("b")
