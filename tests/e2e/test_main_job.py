@@ -12,6 +12,7 @@ import pytest
 from tests.support.system import System, interrupt, is_open, up
 
 QUESTION = "Which taint do the GPU node pools carry?"
+pytestmark = pytest.mark.timeout(900)  # two starts of everything, on a new machine with builds
 GREEDY = [{"role": "user", "content": "Name three colours of the rainbow."}]
 
 

@@ -15,8 +15,8 @@ import psutil
 
 from tests.support.processes import ROOT, free_port, wait_for
 
-START_SECONDS = 240
-"""Generous: models may have to be prepared, and two systems may share two cores."""
+START_SECONDS = 600
+"""Generous: models may have to be converted and kernels built, on cores shared by two systems."""
 
 
 @dataclass(frozen=True)
