@@ -13,18 +13,18 @@ from markitdown.converters import (
     EpubConverter,
     HtmlConverter,
     PptxConverter,
-    XlsxConverter,
 )
 
 from rag_graph.errors import UnreadableDocumentError
 from rag_graph.ingest.kinds import Kind
 from rag_graph.ingest.sections import Parsed, Section, from_markdown, markdown_sections, stem
+from rag_graph.ingest.spreadsheet import SpreadsheetConverter
 
 CONVERTERS: dict[Kind, type[DocumentConverter]] = {
     Kind.HTML: HtmlConverter,
     Kind.DOCX: DocxConverter,
     Kind.PPTX: PptxConverter,
-    Kind.XLSX: XlsxConverter,
+    Kind.XLSX: SpreadsheetConverter,
     Kind.CSV: CsvConverter,
     Kind.EPUB: EpubConverter,
 }

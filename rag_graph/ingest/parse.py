@@ -56,7 +56,7 @@ def _parse(name: str, content: bytes, kind: Kind, limits: Limits) -> Parsed:
     if kind is Kind.TEXT:
         text = decode(name, content).strip()
         return Parsed(stem(name), (Section(text),) if text else ())
-    # markitdown brings pandas and lxml, half a second to import: only for who needs it.
+    # markitdown brings lxml and magika, half a second to import: only for who needs it.
     from rag_graph.ingest.convert import convert
 
     if kind in (Kind.HTML, Kind.CSV):
