@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -216,11 +218,17 @@ def _state(url: str) -> str:
 
 
 def _advice(settings: CliSettings) -> str:
+    command = _command()
     return (
-        "Try:\n"
-        '  isthmus ask "Which taint do the GPU node pools carry?"\n'
-        "  isthmus ingest PATH…          your own documents\n"
-        f"  {settings.gateway_url}/docs   the API, which is OpenAI's: "
+        "Try, from another shell:\n"
+        f'  {command} ask "Which taint do the GPU node pools carry?"\n'
+        f"  {command} ingest PATH…   your own documents\n"
+        f"  {settings.gateway_url}   the page; under /docs the API, which is OpenAI's: "
         f"base_url={settings.gateway_url}/v1\n"
         "Ctrl-C stops everything."
     )
+
+
+def _command() -> str:
+    """Return how this command is called from a shell that knows nothing of its environment."""
+    return "isthmus" if shutil.which("isthmus") else sys.argv[0]
