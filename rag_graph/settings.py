@@ -51,7 +51,12 @@ class RagSettings(BaseSettings):
     parse_processes: int = Field(
         default=1, ge=1, description="Documents that are parsed at the same time."
     )
-    top_k: int = Field(default=5, ge=1, le=100, description="Passages that a search returns.")
+    top_k: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Passages that a search returns. 3 suits the small bundled LLM.",
+    )
     candidates: int = Field(
         default=50,
         ge=1,

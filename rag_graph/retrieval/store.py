@@ -200,11 +200,22 @@ class Store:
     async def _infos(self, where: str = "true") -> list[CollectionInfo]:
         with store_errors("list the collections"):
             if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
-                self._collections = await self._connection.open_table(schema.COLLECTIONS_TABLE)
+                self._collections = await self._open_collections()
             if self._collections is None:
                 return []
             found = await self._collections.query().where(where).to_arrow()
         return [CollectionInfo(**row) for row in found.to_pylist()]
+
+    async def _open_collections(self) -> lancedb.AsyncTable | None:
+        """Return the table, or None while its folder is there but its first commit is not.
+
+        A writer may be just creating it, or was killed while it did. LanceDB says so by a
+        ValueError, and by nothing else that it raises here.
+        """
+        try:
+            return await self._connection.open_table(schema.COLLECTIONS_TABLE)
+        except ValueError:
+            return None
 
     async def _tables(self) -> set[str]:
         names: set[str] = set()
