@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -34,14 +35,15 @@ def error_response(error: RequestError) -> Response:
     return response
 
 
-class Answer(Response):
+class Answer(Response, ABC):
     """Base of the two kinds of answers: work that is dropped when the client goes away."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _unless_gone(receive, self._respond(scope, receive, send))
 
+    @abstractmethod
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+        """Send the whole answer."""
 
 
 class BodyAnswer(Answer):

@@ -39,7 +39,7 @@ def commands(processes: list[psutil.Process]) -> list[str]:
 def test_a_question_about_the_docs_is_answered_with_its_source(system: System) -> None:
     asked = system.isthmus("ask", QUESTION)
     assert asked.returncode == 0, asked.stderr
-    assert "sku=gpu" in asked.stdout
+    assert "sku=gpu:NoSchedule" in asked.stdout
     assert "[1]" in asked.stdout
     assert "architecture" in asked.stdout
 
@@ -80,7 +80,7 @@ def test_two_ranks_say_the_same_and_ctrl_c_leaves_nothing_behind(
     with up(tmp_path, LLM_TENSOR_PARALLEL="2") as two:
         assert greedy_text(two.llm) == greedy_text(system.llm)
         asked = two.isthmus("ask", QUESTION)
-        assert "sku=gpu" in asked.stdout, asked.stderr
+        assert "sku=gpu:NoSchedule" in asked.stdout, asked.stderr
         # mpirun's command line names the worker too: one launcher, two ranks.
         tree = two.tree()
         assert (
