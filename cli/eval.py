@@ -131,10 +131,11 @@ def _llm(settings: RagSettings) -> tuple[Any, str]:
     from contracts.mock_llm import MockLLM
     from rag_graph.llm.asgi_transport import StreamingASGITransport
     from rag_graph.llm.client import LLMClient
+    from rag_graph.llm.pool import open_llm
 
     if not settings.llm_url:
         return LLMClient("http://mock", transport=StreamingASGITransport(MockLLM())), "mock"
-    return LLMClient(settings.llm_url, settings.llm_api_key.get_secret_value()), settings.llm_url
+    return open_llm(settings), settings.llm_url
 
 
 def _settings(compare: tuple[str, str] | None) -> dict[str, RagSettings]:

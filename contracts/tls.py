@@ -2,7 +2,7 @@
 
 A client checks the server's name as TLS has it. That a server checks its client's name is ours: the
 `ssl` module knows no such hook, but lets a context name the class of its connections. Certificates
-are replaced while the process runs (`refresh`): new connections show the new one, old ones go on.
+are replaced while the process runs (`Renewal`): new connections show the new one, old ones go on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,34 +20,90 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """PEM files of one side: its certificate chain, its key, and the other side's authority."""
+    """PEM files of one side: its certificate chain, its key, and the other side's authority.
+
+    Without an authority a client trusts the system's, and a server asks for no certificate.
+    """
 
     cert: Path
     key: Path
-    ca: Path
+    ca: Path | None
 
-    def stamp(self) -> tuple[int, ...]:
-        """Return what changes whenever a file is replaced."""
-        return tuple(path.stat().st_mtime_ns for path in (self.cert, self.key, self.ca))
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes whenever a file is replaced.
+
+        Raises:
+            OSError: a file is not there.
+        """
+        found = [path.stat() for path in (self.cert, self.key, self.ca) if path is not None]
+        # A Secret's files are links into a new directory: the inode changes, the time may not.
+        return tuple((status.st_mtime_ns, status.st_ino) for status in found)
 
 
-def server_context(files: TlsFiles, client_names: Collection[str]) -> ssl.SSLContext:
-    """Return a server's context that admits clients of the authority with one of the names.
+class Renewal:
+    """A context that follows its files, which cert-manager replaces in place."""
+
+    def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], ssl.SSLContext]) -> None:
+        """Make the context.
+
+        Args:
+            files: what it follows.
+            make: `client_context`, or a `server_context` with its names.
+
+        Raises:
+            OSError: a file cannot be read.
+            ssl.SSLError: a file is not PEM, or key and certificate do not belong together.
+        """
+        self._files = files
+        self._seen = files.stamp()  # before reading: a renewal meanwhile is then noticed
+        self.context = make(files)
+
+    def look(self) -> None:
+        """Read the files again if one was replaced; broken ones are left for the next look."""
+        try:
+            now = self._files.stamp()
+            if now == self._seen:
+                return
+            refresh(self.context, self._files)
+        except (OSError, ssl.SSLError) as error:
+            # Half of a renewal may be there: the old certificate is shown until the next look.
+            log.warning(
+                "Keeping the old certificate, %s is not usable yet: %s", self._files.cert, error
+            )
+        else:
+            self._seen = now
+            log.info("Read the renewed certificate %s.", self._files.cert)
+
+    async def follow(self, every_s: float) -> None:
+        """Look every so many seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            self.look()
+
+
+def server_context(files: TlsFiles, client_names: Collection[str] | None = None) -> ssl.SSLContext:
+    """Return a server's context; with an authority, only its clients are admitted.
 
     Args:
         files: the server's own.
-        client_names: DNS names of which a client's certificate must bear at least one.
+        client_names: DNS names of which a client's certificate must bear at least one; None
+            admits every client of the authority.
 
     Raises:
         OSError: a file cannot be read.
         ssl.SSLError: a file is not PEM, or key and certificate do not belong together.
-        ValueError: no name is given, which would admit nobody.
+        ValueError: names without an authority to vouch for them, or an empty list of names,
+            which would admit nobody.
     """
-    if not client_names:
-        raise ValueError("Name at least one client that may connect.")
     context = _context(ssl.PROTOCOL_TLS_SERVER, files)
-    context.verify_mode = ssl.CERT_REQUIRED
-    _check_names(context, frozenset(client_names))
+    if files.ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    elif client_names is not None:
+        raise ValueError("Clients' names can only be checked with an authority.")
+    if client_names is not None:
+        if not client_names:
+            raise ValueError("Name at least one client that may connect.")
+        _check_names(context, frozenset(client_names))
     return context
 
 
@@ -58,7 +114,10 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
         OSError: a file cannot be read.
         ssl.SSLError: a file is not PEM, or key and certificate do not belong together.
     """
-    return _context(ssl.PROTOCOL_TLS_CLIENT, files)  # this protocol checks names by itself
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files)  # this protocol checks names by itself
+    if files.ca is None:
+        context.load_default_certs()
+    return context
 
 
 def refresh(context: ssl.SSLContext, files: TlsFiles) -> None:
@@ -69,32 +128,21 @@ def refresh(context: ssl.SSLContext, files: TlsFiles) -> None:
         ssl.SSLError: a file is broken; the context goes on with what it had.
     """
     # Into a throw-away context first: a broken file must not leave the real one half changed.
-    ssl.SSLContext(context.protocol).load_cert_chain(files.cert, files.key)
-    context.load_verify_locations(files.ca)
-    context.load_cert_chain(files.cert, files.key)
-
-
-async def keep_fresh(context: ssl.SSLContext, files: TlsFiles, every_s: float = 30.0) -> None:
-    """Refresh a context whenever a file is replaced, until cancelled."""
-    seen = files.stamp()
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            now = files.stamp()
-            if now != seen:
-                refresh(context, files)
-                log.info("Read the new certificate %s.", files.cert)
-            seen = now
-        except (OSError, ssl.SSLError) as error:
-            log.warning("Keeping the old certificate, %s is not usable: %s", files.cert, error)
+    _load(ssl.SSLContext(context.protocol), files)
+    _load(context, files)
 
 
 def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(files.ca)
-    context.load_cert_chain(files.cert, files.key)
+    _load(context, files)
     return context
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
+    context.load_cert_chain(files.cert, files.key)
+    if files.ca is not None:
+        context.load_verify_locations(files.ca)
 
 
 def _check_names(context: ssl.SSLContext, names: frozenset[str]) -> None:

@@ -20,11 +20,12 @@ from collections.abc import Iterator, Sequence
 
 import uvicorn
 
+from contracts.tls import Renewal
 from llm_backend import settings as settings_module
 from llm_backend.api.app import create_app
 from llm_backend.api.dispatcher import Dispatcher
 from llm_backend.api.service import Service
-from llm_backend.api.tls import Tls
+from llm_backend.api.tls import RELOAD_S, server_tls
 from llm_backend.errors import AddressInUseError, StartupError
 from llm_backend.models import store
 from llm_backend.models.tokenizer import Tokenizer
@@ -53,7 +54,7 @@ def main(worker: Sequence[str] = launch.WORKER) -> int:
         settings = settings_module.load()
         store.check(settings)
         mpirun = launch.find_mpirun(settings)
-        tls = Tls.of(settings)
+        tls = server_tls(settings)
         with listen(settings) as listener:
             dispatcher = Dispatcher(settings)
             supervisor = Supervisor(settings, dispatcher, mpirun, worker)
@@ -94,10 +95,10 @@ def listen(settings: LlmSettings) -> socket.socket:
     return listener
 
 
-async def _serve(service: Service, listener: socket.socket, tls: Tls | None) -> None:
+async def _serve(service: Service, listener: socket.socket, tls: Renewal | None) -> None:
     """Run HTTP and engine side by side until a signal comes or one of them fails."""
     server = _Server(_http_config(service, tls))
-    renewal = asyncio.create_task(tls.follow()) if tls is not None else None
+    renewal = asyncio.create_task(tls.follow(RELOAD_S)) if tls is not None else None
     http = asyncio.create_task(server.serve(sockets=[listener]))
     engine = asyncio.create_task(_run_engine(service))
     stopping = _on_signals()
@@ -115,7 +116,7 @@ async def _serve(service: Service, listener: socket.socket, tls: Tls | None) -> 
         raise error
 
 
-def _http_config(service: Service, tls: Tls | None) -> uvicorn.Config:
+def _http_config(service: Service, tls: Renewal | None) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         lifespan="off",

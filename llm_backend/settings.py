@@ -121,6 +121,11 @@ class LlmSettings(BaseSettings):
     tls_client_ca: Path | None = Field(
         default=None, description="PEM authority that clients' certificates must come from (mTLS)."
     )
+    tls_client_names: str = Field(
+        default="",
+        description="DNS names, separated by commas, of which a client's certificate must bear "
+        "one. Empty: every client of tls_client_ca.",
+    )
 
     @field_validator("cache_dir", "tls_cert", "tls_key", "tls_client_ca")
     @classmethod
@@ -135,7 +140,14 @@ class LlmSettings(BaseSettings):
             raise ValueError("set both LLM_TLS_CERT and LLM_TLS_KEY, or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("LLM_TLS_CLIENT_CA needs LLM_TLS_CERT and LLM_TLS_KEY")
+        if self.client_names and self.tls_client_ca is None:
+            raise ValueError("LLM_TLS_CLIENT_NAMES needs LLM_TLS_CLIENT_CA")
         return self
+
+    @property
+    def client_names(self) -> list[str]:
+        """The names of `tls_client_names`."""
+        return [name.strip() for name in self.tls_client_names.split(",") if name.strip()]
 
     @property
     def step_tokens(self) -> int:

@@ -132,3 +132,7 @@ class LLMTimeoutError(LLMError):
 
 class LLMStreamError(LLMError):
     """The LLM service broke off mid-answer, or sent what is not the contract."""
+
+
+class LLMTlsError(RagError):
+    """The files for mutual TLS with the LLM service cannot be used."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.tls import TlsFiles
 
 
 class RagSettings(BaseSettings):
@@ -124,6 +127,14 @@ class RagSettings(BaseSettings):
     llm_api_key: SecretStr = Field(
         default=SecretStr(""), description="Bearer token for the LLM service. Empty: none."
     )
+    llm_tls_ca: Path | None = Field(
+        default=None,
+        description="PEM authority of an LLM service with mutual TLS; set all three or none.",
+    )
+    llm_tls_cert: Path | None = Field(
+        default=None, description="PEM certificate chain shown to the LLM service."
+    )
+    llm_tls_key: Path | None = Field(default=None, description="PEM private key of llm_tls_cert.")
     max_tokens: int = Field(default=256, ge=1, description="Longest answer, in tokens.")
     temperature: float = Field(
         default=0.0, ge=0, le=2, description="Sampling temperature when a question sets none."
@@ -144,6 +155,13 @@ class RagSettings(BaseSettings):
         ]
 
     @property
+    def llm_tls(self) -> TlsFiles | None:
+        """The files for mutual TLS with the LLM services, or None."""
+        if self.llm_tls_cert is None or self.llm_tls_key is None:
+            return None
+        return TlsFiles(self.llm_tls_cert, self.llm_tls_key, self.llm_tls_ca)
+
+    @property
     def embedder_folders(self) -> list[Path]:
         """The directories of `embedder_dirs`."""
         return [Path(d.strip()).expanduser() for d in self.embedder_dirs.split(",") if d.strip()]
@@ -155,7 +173,19 @@ class RagSettings(BaseSettings):
             raise ValueError("set RAG_STORE_URI to a directory or to an az:// or s3:// URI")
         return uri if "://" in uri else str(Path(uri).expanduser())
 
-    @field_validator("cache_dir")
+    @field_validator("cache_dir", "llm_tls_ca", "llm_tls_cert", "llm_tls_key")
     @classmethod
-    def _expand_dir(cls, path: Path) -> Path:
-        return path.expanduser()
+    def _expand_path(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        given = {
+            path is not None for path in (self.llm_tls_ca, self.llm_tls_cert, self.llm_tls_key)
+        }
+        if len(given) > 1:
+            raise ValueError(
+                "set all of RAG_LLM_TLS_CA, RAG_LLM_TLS_CERT and RAG_LLM_TLS_KEY, or none; a "
+                "private authority alone is trusted by SSL_CERT_FILE"
+            )
+        return self

@@ -25,6 +25,8 @@ from rag_graph.llm import failures
 
 CONNECT_TIMEOUT_S = 2.0
 MODELS_TIMEOUT_S = 10.0
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+"""Streams are long: their number is bounded by admission, not by the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class LLMClient:
             transport=transport,
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=connect_timeout_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            limits=LIMITS,
         )
 
     async def models(self) -> list[Model]:

@@ -12,8 +12,9 @@ import httpx
 
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
-from rag_graph.llm.client import LLMClient, Output
+from rag_graph.llm.client import LIMITS, LLMClient, Output
 from rag_graph.llm.endpoint import Endpoint, pick
+from rag_graph.llm.mtls import MutualTlsTransport
 from rag_graph.settings import RagSettings
 
 BACKOFF_S = 0.1
@@ -190,11 +191,16 @@ def open_llm(settings: RagSettings, transport: httpx.AsyncBaseTransport | None =
     Args:
         settings: `llm_url` must not be empty.
         transport: in place of the network.
+
+    Raises:
+        LLMTlsError: the files for mutual TLS cannot be used.
     """
     key = settings.llm_api_key.get_secret_value()
+    files = settings.llm_tls
 
     def client(url: str) -> LLMClient:
-        return LLMClient(url, key, transport, settings.connect_timeout_s)
+        used = transport or (MutualTlsTransport(files, LIMITS) if files else None)
+        return LLMClient(url, key, used, settings.connect_timeout_s)
 
     tiers = [[client(url) for url in tier] for tier in settings.llm_tiers if tier]
     return tiers[0][0] if len(tiers) == len(tiers[0]) == 1 else LLMPool(tiers)

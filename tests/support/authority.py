@@ -1,9 +1,11 @@
-"""Certificates for mutual TLS tests: any names, any age, any authority."""
+"""Throw-away certificates for tests: any names, any age, any authority."""
 
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -41,10 +43,10 @@ class Authority:
     def issue(
         self, *names: str, days: int = 30, file: str = "", trust: Path | None = None
     ) -> TlsFiles:
-        """Issue a certificate for DNS names; negative `days` make one that has expired."""
+        """Issue a certificate for names or addresses; negative `days` make one that has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(names[0]), self.certificate.subject, key, days)
-        alternatives = x509.SubjectAlternativeName([x509.DNSName(n) for n in names])
+        alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = builder.add_extension(alternatives, False).add_extension(identifier, False)
         certificate = builder.sign(self.key, hashes.SHA256())
@@ -63,6 +65,12 @@ class Authority:
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    with suppress(ValueError):
+        return x509.IPAddress(ip_address(name))
+    return x509.DNSName(name)
 
 
 def _builder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import ssl
 import sys
@@ -17,9 +18,13 @@ import uvloop
 
 from contracts import tls
 from contracts.mock_llm import MockLLM
-from llm_backend.api.tls import Tls
-from rag_graph.errors import LLMUnavailableError
+from llm_backend.api.tls import server_tls
+from llm_backend.settings import LlmSettings
+from rag_graph.errors import LLMTlsError, LLMUnavailableError
+from rag_graph.llm import mtls
 from rag_graph.llm.client import LLMClient
+from rag_graph.llm.pool import LLM, open_llm
+from rag_graph.settings import RagSettings
 from tests.support.authority import Authority
 
 GATEWAY = "isthmus-gateway.rag.svc"
@@ -163,24 +168,22 @@ async def test_both_sides_take_new_certificates_without_a_restart(authority: Aut
 
 async def test_new_files_are_noticed(authority: Authority) -> None:
     files = authority.issue(GATEWAY, days=-1, file="client")
-    client = tls.client_context(files)
-    keeping = asyncio.create_task(tls.keep_fresh(client, files, every_s=0.01))
+    renewal = tls.Renewal(files, tls.client_context)
+    keeping = asyncio.create_task(renewal.follow(every_s=0.01))
     async with llm_server(serving(authority)) as url:
-        await refused(url, client)
+        await refused(url, renewal.context)
         authority.issue(GATEWAY, file="client")
         async with asyncio.timeout(10):
             while True:
                 with suppress(LLMUnavailableError):
-                    assert await ask(url, client)
+                    assert await ask(url, renewal.context)
                     break
     keeping.cancel()
     with suppress(asyncio.CancelledError):
         await keeping
 
 
-async def test_a_broken_new_file_changes_nothing(
-    authority: Authority, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_broken_new_file_changes_nothing(authority: Authority) -> None:
     files = authority.issue(GATEWAY, file="client")
     client = tls.client_context(files)
     files.cert.write_text("half a file")
@@ -195,15 +198,83 @@ def test_a_server_that_would_admit_nobody_is_refused(authority: Authority) -> No
         tls.server_context(authority.issue("localhost"), [])
 
 
+def test_names_need_an_authority(authority: Authority) -> None:
+    files = dataclasses.replace(authority.issue("localhost"), ca=None)
+    with pytest.raises(ValueError, match="authority"):
+        tls.server_context(files, [GATEWAY])
+
+
 def llm_context(authority: Authority) -> ssl.SSLContext:
-    """Return the LLM service's own context, as LLM_TLS_CERT, _KEY and _CLIENT_CA make it."""
+    """Return the LLM service's own context, as the chart's variables make it."""
     files = authority.issue("localhost")
-    return Tls(files.cert, files.key, files.ca).context
+    made = server_tls(
+        LlmSettings(
+            tls_cert=files.cert,
+            tls_key=files.key,
+            tls_client_ca=files.ca,
+            tls_client_names=f"{GATEWAY},localhost",
+        )
+    )
+    assert made is not None
+    return made.context
 
 
-async def test_the_llm_service_and_the_gateways_client_agree(authority: Authority) -> None:
-    async with llm_server(llm_context(authority)) as url:
-        assert await ask(url, tls.client_context(authority.issue(GATEWAY)))
+@asynccontextmanager
+async def gateways_client(url: str, files: tls.TlsFiles) -> AsyncIterator[LLM]:
+    """Yield the gateway's own client, as the chart's variables make it."""
+    settings = RagSettings(
+        llm_url=url, llm_tls_ca=files.ca, llm_tls_cert=files.cert, llm_tls_key=files.key
+    )
+    client = open_llm(settings)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def test_the_llm_service_and_the_gateway_agree(authority: Authority) -> None:
+    async with (
+        llm_server(llm_context(authority)) as url,
+        gateways_client(url, authority.issue(GATEWAY)) as client,
+    ):
+        assert await client.models()
+
+
+async def test_the_gateway_refuses_another_service(authority: Authority, other: Authority) -> None:
+    elsewhere = tls.server_context(authority.issue("elsewhere.rag.svc"), [GATEWAY])
+    for context in (llm_context(other), elsewhere, serving(authority, days=-1)):
+        async with (
+            llm_server(context) as url,
+            gateways_client(url, authority.issue(GATEWAY)) as client,
+        ):
+            with pytest.raises(LLMUnavailableError):
+                await client.models()
+
+
+async def test_the_gateway_takes_a_new_certificate_without_a_restart(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtls, "LOOK_S", 0.0)
+    files = authority.issue(GATEWAY, days=-1, file="client")
+    async with llm_server(llm_context(authority)) as url, gateways_client(url, files) as client:
+        with pytest.raises(LLMUnavailableError):
+            await client.models()
+        authority.issue(GATEWAY, file="client")
+        assert await client.models()
+
+
+def test_files_that_the_gateway_cannot_use(authority: Authority) -> None:
+    files = authority.issue(GATEWAY)
+    wrong = RagSettings(
+        llm_url="https://localhost/v1",
+        llm_tls_ca=files.ca,
+        llm_tls_cert=files.cert,
+        llm_tls_key=authority.issue("localhost").key,
+    )
+    with pytest.raises(LLMTlsError, match="RAG_LLM_TLS_KEY"):
+        open_llm(wrong)
+    with pytest.raises(ValueError, match="all of RAG_LLM_TLS_CA"):
+        RagSettings(llm_tls_ca=files.ca)
 
 
 async def test_the_llm_service_refuses_others(authority: Authority, other: Authority) -> None:
@@ -211,6 +282,7 @@ async def test_the_llm_service_refuses_others(authority: Authority, other: Autho
     contexts = [
         tls.client_context(other.issue(GATEWAY, trust=ca)),
         tls.client_context(authority.issue(GATEWAY, days=-1)),
+        tls.client_context(authority.issue("somebody.rag.svc")),
         ssl.create_default_context(cafile=ca),
     ]
     async with llm_server(llm_context(authority)) as url:

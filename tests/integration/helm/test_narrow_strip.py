@@ -11,9 +11,6 @@ from rag_graph.settings import RagSettings
 from serve_app.settings import ServeSettings
 from tests.support import chart
 
-AWAITED = {"RAG_LLM_TLS_CA", "RAG_LLM_TLS_CERT", "RAG_LLM_TLS_KEY", "LLM_TLS_CLIENT_NAMES"}
-"""Agreed names that are not read yet: docs/operations/unproven.md, "Mutual TLS"."""
-
 BACKENDS: dict[str, dict[str, Any]] = {
     "deepspeed": {},
     "vllm": {},
@@ -61,8 +58,8 @@ def test_every_setting_that_the_chart_names_exists() -> None:
         named |= {
             w for w in text.replace("'", " ").split() if w.startswith(("RAG_", "LLM_", "SERVE_"))
         }
-    assert "LLM_TENSOR_PARALLEL" in named
-    assert named - known <= AWAITED
+    assert {"LLM_TENSOR_PARALLEL", "LLM_TLS_CLIENT_NAMES", "RAG_LLM_TLS_KEY"} <= named
+    assert named <= known
 
 
 def test_the_settings_accept_what_the_chart_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import openai
 import psutil
 import pytest
 
-from tests.support.certificates import Authority
+from tests.support.authority import Authority
 from tests.support.llm_service import ServiceProcess, running_service
 from tests.support.processes import ROOT, free_port, running, wait_for
 from tests.support.tiny_model import write_tiny_model
@@ -286,11 +286,10 @@ def test_api_key(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_https(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority = Authority.new()
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    authority.issue("service", cert, key)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.write(tmp_path / "ca.pem")))
-    env = {"LLM_MODEL": str(tiny_model), "LLM_TLS_CERT": str(cert), "LLM_TLS_KEY": str(key)}
+    files = Authority.make(tmp_path).issue("service", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.ca))
+    tls = {"LLM_TLS_CERT": str(files.cert), "LLM_TLS_KEY": str(files.key)}
+    env = {"LLM_MODEL": str(tiny_model), **tls}
     with running_service(tmp_path / "log", scheme="https", **env) as service:
         assert service.post("/v1/completions", {"model": "tiny", "prompt": "ab"}).is_success
 

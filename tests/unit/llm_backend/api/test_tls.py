@@ -5,23 +5,32 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llm_backend.api.tls import Tls
+from contracts.tls import Renewal, TlsFiles
+from llm_backend.api.tls import server_tls
 from llm_backend.errors import SettingsError
 from llm_backend.settings import LlmSettings
-from tests.support.certificates import Authority
+from tests.support.authority import Authority
 
 
 class Files:
     def __init__(self, directory: Path) -> None:
-        self.authority = Authority.new()
-        self.cert, self.key = directory / "cert.pem", directory / "key.pem"
-        self.ca = self.authority.write(directory / "ca.pem")
-        self.authority.issue("first", self.cert, self.key)
-        self.client_cert, self.client_key = directory / "c.pem", directory / "ck.pem"
-        self.authority.issue("client", self.client_cert, self.client_key)
+        self.authority = Authority.make(directory)
+        self.server = self.serve("first")
+        self.client = self.authority.issue("client.rag.svc", file="client")
+        self.ca = directory / "ca.crt"
+
+    def serve(self, name: str) -> TlsFiles:
+        return self.authority.issue(name, "127.0.0.1", file="server")
+
+
+def made(files: Files, **changes: Any) -> Renewal:
+    found = server_tls(LlmSettings(tls_cert=files.server.cert, tls_key=files.server.key, **changes))
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-async def subject(server: Tls, client: ssl.SSLContext) -> str:
+async def subject(server: Renewal, client: ssl.SSLContext) -> str:
     """Connect over a real socket; return the name on the server's certificate."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,32 +68,47 @@ async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
 
 
 async def test_serves_and_follows_a_renewal(files: Files) -> None:
-    server = Tls(files.cert, files.key, None)
+    server = made(files)
     client = ssl.create_default_context(cafile=files.ca)
     assert await subject(server, client) == "first"
     following = asyncio.create_task(server.follow(0.01))
-    files.key.write_text("half a renewal")
+    files.server.key.write_text("half a renewal")
     await asyncio.sleep(0.1)
     assert await subject(server, client) == "first"
-    files.authority.issue("second", files.cert, files.key)
+    files.serve("second")
     await asyncio.sleep(0.1)
     assert await subject(server, client) == "second"
     following.cancel()
 
 
 async def test_clients_without_a_certificate_are_refused(files: Files) -> None:
-    server = Tls(files.cert, files.key, files.ca)
+    server = made(files, tls_client_ca=files.ca)
     client = ssl.create_default_context(cafile=files.ca)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await subject(server, client)
-    client.load_cert_chain(files.client_cert, files.client_key)
+    client.load_cert_chain(files.client.cert, files.client.key)
     assert await subject(server, client) == "first"
 
 
 def test_files_that_do_not_fit(files: Files) -> None:
     with pytest.raises(SettingsError, match="LLM_TLS_KEY"):
-        Tls(files.cert, files.client_key, None)
+        server_tls(LlmSettings(tls_cert=files.server.cert, tls_key=files.client.key))
 
 
 def test_plain_http_without_settings() -> None:
-    assert Tls.of(LlmSettings()) is None
+    assert server_tls(LlmSettings()) is None
+
+
+async def test_only_clients_of_the_names_are_admitted(files: Files) -> None:
+    client = ssl.create_default_context(cafile=files.ca)
+    client.load_cert_chain(files.client.cert, files.client.key)
+    right = made(files, tls_client_ca=files.ca, tls_client_names="x, client.rag.svc")
+    assert await subject(right, client) == "first"
+    wrong = made(files, tls_client_ca=files.ca, tls_client_names="x,client")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await subject(wrong, client)
+
+
+def test_names_without_an_authority() -> None:
+    with pytest.raises(ValueError, match="LLM_TLS_CLIENT_CA"):
+        LlmSettings(tls_client_names="client.rag.svc")
