@@ -14,6 +14,9 @@ from typing import Literal
 
 from contracts.openai import Usage
 
+_REWRITE = re.compile(r"Rewrite this follow-up question.*?\n\n(.+)\Z", re.DOTALL)
+_SPLIT = re.compile(r"Split this question into.*?\n\n(.+)\Z", re.DOTALL)
+_ASKED = re.compile(r"^user: (.+)$", re.MULTILINE)
 NO_PASSAGES = "No passages were given, so the mock model can only repeat the question: "
 
 _TOKEN = re.compile(r"\s*\S+|\s+")
@@ -45,7 +48,16 @@ def tokenize(text: str) -> list[str]:
 
 
 def compose(prompts: Sequence[str]) -> str:
-    """Return the mock's answer to a conversation, whose last element is the question."""
+    """Return the mock's answer to a conversation, whose last element is the question.
+
+    As an instructed model would, it makes a follow-up stand alone, and splits a question at "and".
+    """
+    if follow_up := _REWRITE.search(prompts[-1]):
+        asked = _ASKED.findall(prompts[-1])
+        return " ".join([*(word.rstrip(" ?.") for word in asked[-1:]), follow_up[1]])
+    if whole := _SPLIT.search(prompts[-1]):
+        parts = re.split(r",? and ", whole[1].rstrip("?"))
+        return "\n".join(f"{part[0].upper()}{part[1:]}?" for part in parts)
     passages = [match for prompt in prompts for match in _PASSAGE.findall(prompt)]
     question = _PASSAGE.sub("", prompts[-1]).strip()
     best = max(_candidates(passages, question), default=None, key=lambda c: c[0])

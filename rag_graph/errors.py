@@ -10,6 +10,8 @@
     │   └── CollectionNotFoundError      no such collection
     ├── InvalidQueryError                a question or search that cannot be run as asked
     ├── StoreError                       the vector store cannot be read or written
+    ├── ModelTableError                  the table of models cannot be used
+    ├── LLMTlsError                      the files for mutual TLS cannot be used
     ├── EvalDataError                    a data set cannot be read
     ├── EmbedderError                    the embedding model is missing, broken or does not fit
     └── LLMError                         the LLM service did not answer
@@ -100,6 +102,12 @@ class StoreError(RagError):
 
 class EmbedderError(RagError):
     """The embedding model is missing, broken, or does not fit the collection."""
+
+
+class ModelTableError(RagError):
+    """The table of models cannot be used."""
+
+    default_code = Code.INVALID_REQUEST
 
 
 class EvalDataError(RagError):

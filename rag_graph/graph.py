@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import cast
+from typing import Protocol, cast
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from rag_graph import nodes
+from rag_graph.calls import SearchFn, Services
 from rag_graph.llm.pool import LLM
-from rag_graph.nodes import Input, SearchFn, Services, State
+from rag_graph.nodes import Input, State, Update
 from rag_graph.settings import RagSettings
 from rag_graph.state import Event, Question
 
@@ -21,10 +24,10 @@ Compiled = CompiledStateGraph[State, Services, Input, State]
 def build() -> Compiled:
     """Return the graph. Its drawing is in docs/retrieval.md, held there by a test."""
     graph = StateGraph(State, context_schema=Services, input_schema=Input)
-    graph.add_node("contextualize", nodes.contextualize)
-    graph.add_node("decompose", nodes.decompose)
-    graph.add_node("retrieve", nodes.retrieve)
-    graph.add_node("generate", nodes.generate)
+    graph.add_node("contextualize", _timed("contextualize", nodes.contextualize))
+    graph.add_node("decompose", _timed("decompose", nodes.decompose))
+    graph.add_node("retrieve", _timed("retrieve", nodes.retrieve))
+    graph.add_node("generate", _timed("generate", nodes.generate))
     graph.add_node("abstain", nodes.abstain)
     graph.add_node("cite", nodes.finish)
     graph.add_edge(START, "contextualize")
@@ -35,6 +38,21 @@ def build() -> Compiled:
     graph.add_edge("abstain", "cite")
     graph.add_edge("cite", END)
     return graph.compile()
+
+
+class _Node(Protocol):
+    def __call__(self, state: State, runtime: Runtime[Services]) -> Awaitable[Update]: ...
+
+
+def _timed(name: str, node: _Node) -> _Node:
+    """Return the node, which then tells how long it took."""
+
+    async def run(state: State, runtime: Runtime[Services]) -> Update:
+        begun = time.monotonic()
+        update = await node(state, runtime)
+        return {**update, "timings": {**state.get("timings", {}), name: time.monotonic() - begun}}
+
+    return run
 
 
 class RagGraph:

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from langgraph.runtime import Runtime
 
-from contracts import headers
 from contracts.openai import ChatCompletionRequest, ChatMessage
-from rag_graph import prompts, questions
+from rag_graph import calls, prompts, questions
+from rag_graph.calls import Call, Services
 from rag_graph.citations import MarkerFilter, cite
-from rag_graph.errors import LLMUnavailableError
 from rag_graph.evidence import evidence, is_enough
 from rag_graph.llm.client import End, Piece
-from rag_graph.llm.pool import LLM
-from rag_graph.settings import RagSettings
+from rag_graph.routing import Decision, ModelEntry, Task
 from rag_graph.state import Answered, Passage, Question, Retrieved, SearchQuery, Token
 
-SearchFn = Callable[[SearchQuery], Awaitable[list[Passage]]]
-
 NOT_FOUND = "I could not find this in the documents."
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the nodes work with; the same for every question."""
-
-    search: SearchFn
-    llm: LLM
-    settings: RagSettings
 
 
 class Input(TypedDict):
@@ -54,6 +40,15 @@ class State(Input, total=False):
     passages: tuple[Passage, ...]
     """Those sent to the model: marker [n] is the n-th."""
     evidence: float | None
+    calls: tuple[Call, ...]
+    """Those that models answered, in their order."""
+    unaided: tuple[str, ...]
+    """Steps that no model could help with."""
+    decision: Decision
+    model: ModelEntry
+    """The one that answered."""
+    timings: dict[str, float]
+    """Seconds by node."""
     text: str
     end: End
     removed_markers: int
@@ -70,8 +65,9 @@ async def contextualize(state: State, runtime: Runtime[Services]) -> Update:
     text = question.text
     if any(turn.role == "user" for turn in question.history):
         prompt = questions.rewrite_prompt(text, question.history)
-        said = await _complete(services, question, prompt, update["deadline"])
-        text = questions.standalone(text, question.history, said)
+        reply = await calls.complete(services, question, prompt, update["deadline"])
+        text = questions.standalone(text, question.history, reply.text)
+        update |= _helped("contextualize", state, reply)
     return {**update, "standalone": text, "queries": (text,)}
 
 
@@ -85,8 +81,16 @@ async def decompose(state: State, runtime: Runtime[Services]) -> Update:
     """Take a multi-hop question apart."""
     services, most = runtime.context, runtime.context.settings.max_parts
     prompt = questions.decompose_prompt(state["standalone"], most)
-    listed = await _complete(services, state["question"], prompt, state["deadline"], most)
-    return {"queries": questions.parts(state["standalone"], listed, most)}
+    reply = await calls.complete(services, state["question"], prompt, state["deadline"], most)
+    queries = questions.parts(state["standalone"], reply.text, most)
+    return {"queries": queries, **_helped("decompose", state, reply)}
+
+
+def _helped(step: str, state: State, reply: calls.Reply) -> Update:
+    """Return what a call for help adds to the state."""
+    if reply.call is None:
+        return {"unaided": (*state.get("unaided", ()), step)}
+    return {"calls": (*state.get("calls", ()), reply.call)}
 
 
 async def retrieve(state: State, runtime: Runtime[Services]) -> Update:
@@ -136,23 +140,33 @@ async def abstain(state: State, runtime: Runtime[Services]) -> Update:
 
 
 async def generate(state: State, runtime: Runtime[Services]) -> Update:
-    """Stream the model's answer, less the markers that point nowhere."""
+    """Stream the answer of a model, less the markers that point nowhere."""
     services, question, passages = runtime.context, state["question"], state["passages"]
     write = runtime.stream_writer
-    request = await _request(services, question, passages)
+    messages = prompts.messages(question.text, question.history, passages)
+    task: Task = "multi_hop" if len(state["queries"]) > 1 else "lookup"
+    wanted = calls.answering(services, question, task, messages)
+    decision = await calls.decide(services, question, wanted)
+    request = _request(services, question, messages, decision)
     markers = MarkerFilter(len(passages))
-    text, end = [], None
-    left = _left(state["deadline"])
-    async with aclosing(services.llm.stream(request, left, _headers(question))) as outputs:
-        async for output in outputs:
-            piece = markers.feed(output.text) if isinstance(output, Piece) else markers.flush()
+    text: list[str] = []
+    ended: Update = {}
+    answers = calls.stream(services, question, decision, request, state["deadline"])
+    async with aclosing(answers):
+        async for entry, output in answers:
+            if isinstance(output, Piece):
+                piece = markers.feed(output.text)
+            else:  # every stream that is not broken off ends so
+                piece = markers.flush()
+                made = (*state.get("calls", ()), Call(entry, output.usage))
+                ended = {"end": output, "model": entry, "calls": made}
             if piece:
                 text.append(piece)
                 write(Token(piece))
-            end = output if isinstance(output, End) else None
     return {
+        **ended,
         "text": "".join(text),
-        "end": end,
+        "decision": decision,
         "removed_markers": markers.removed,
         "abstained": False,
     }
@@ -182,36 +196,48 @@ def _metadata(state: State) -> dict[str, Any]:
         "evidence": None if found is None else round(found, 3),
         "abstained": state["abstained"],
         "removed_markers": state["removed_markers"],
+        "unaided": list(state.get("unaided", ())),
+        **_routing(state),
+        **_spent(state.get("calls", ())),
+        "timings_ms": {name: round(s * 1e3, 1) for name, s in state.get("timings", {}).items()},
     }
 
 
-async def _complete(
-    services: Services,
-    question: Question,
-    messages: list[ChatMessage],
-    deadline: float,
-    lines: int = 1,
-) -> str:
-    """Return the model's whole reply to a request of our own."""
-    request = ChatCompletionRequest(
-        model=await _model(services, question),
-        messages=messages,
-        max_tokens=questions.REWRITE_TOKENS * lines,
-        temperature=0.0,
-    )
-    stream = services.llm.stream(request, _left(deadline), _headers(question))
-    async with aclosing(stream) as outputs:
-        return "".join([o.text async for o in outputs if isinstance(o, Piece)])
+def _routing(state: State) -> dict[str, Any]:
+    """Return who answered and why."""
+    if state["abstained"]:
+        return {"route": "abstain", "model": None, "reason": "not enough evidence"}
+    chain = [entry.name for entry in state["decision"].chain]
+    used = state["model"].name
+    return {
+        "route": "multi_hop" if len(state["queries"]) > 1 else "lookup",
+        "model": used,
+        "reason": state["decision"].reason,
+        "failed_over": chain[: chain.index(used)],
+    }
 
 
-async def _request(
-    services: Services, question: Question, passages: tuple[Passage, ...]
+def _spent(made: Sequence[Call]) -> dict[str, Any]:
+    """Return the tokens and the price of all calls, helpers' included."""
+    counted = [call.usage for call in made if call.usage is not None]
+    return {
+        "llm_calls": len(made),
+        "tokens": {
+            "prompt": sum(usage.prompt_tokens for usage in counted),
+            "completion": sum(usage.completion_tokens for usage in counted),
+        },
+        "cost": round(sum(call.cost for call in made), 9),
+    }
+
+
+def _request(
+    services: Services, question: Question, messages: list[ChatMessage], decision: Decision
 ) -> ChatCompletionRequest:
     settings = services.settings
     greedy = question.temperature is None
     return ChatCompletionRequest(
-        model=await _model(services, question),
-        messages=prompts.messages(question.text, question.history, passages),
+        model=decision.chain[0].name,
+        messages=messages,
         max_tokens=question.max_tokens or settings.max_tokens,
         temperature=settings.temperature if greedy else question.temperature,
         top_p=question.top_p,
@@ -220,27 +246,5 @@ async def _request(
     )
 
 
-async def _model(services: Services, question: Question) -> str:
-    """Return the model to ask: the question's, the settings', or the first that is served."""
-    if named := question.model or services.settings.llm_model:
-        return named
-    models = await services.llm.models()
-    if not models:
-        raise LLMUnavailableError(
-            f"The LLM service at {services.llm.url} lists no model. Check how it was started."
-        )
-    return models[0].id
-
-
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _left(deadline: float) -> float:
-    """Return the seconds to `deadline`, a moment at least: the client then says that it passed."""
-    return max(0.001, deadline - _now())
-
-
-def _headers(question: Question) -> dict[str, str]:
-    given = {headers.REQUEST_ID: question.request_id, headers.TRACEPARENT: question.traceparent}
-    return {name: value for name, value in given.items() if value is not None}

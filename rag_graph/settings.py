@@ -127,6 +127,17 @@ class RagSettings(BaseSettings):
     llm_api_key: SecretStr = Field(
         default=SecretStr(""), description="Bearer token for the LLM service. Empty: none."
     )
+    models_file: Path | None = Field(
+        default=None,
+        description="TOML table of the models that may answer, with endpoints, context, prices "
+        "and strengths. Empty: the one model of RAG_LLM_URL.",
+    )
+    answer_budget: float = Field(
+        default=0.0,
+        ge=0,
+        description="Most that one call of a model may cost, in the currency of RAG_MODELS_FILE; "
+        "0 for no limit.",
+    )
     llm_tls_ca: Path | None = Field(
         default=None,
         description="PEM authority of an LLM service with mutual TLS; set all three or none.",
@@ -173,7 +184,7 @@ class RagSettings(BaseSettings):
             raise ValueError("set RAG_STORE_URI to a directory or to an az:// or s3:// URI")
         return uri if "://" in uri else str(Path(uri).expanduser())
 
-    @field_validator("cache_dir", "llm_tls_ca", "llm_tls_cert", "llm_tls_key")
+    @field_validator("cache_dir", "models_file", "llm_tls_ca", "llm_tls_cert", "llm_tls_key")
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()

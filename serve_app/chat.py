@@ -66,8 +66,13 @@ class ChatAnswer(ChatCompletion):
     isthmus: dict[str, Any]
 
 
-def question(wanted: ChatRequest, sent: Mapping[str, str]) -> Question:
+def question(wanted: ChatRequest, sent: Mapping[str, str], model: str | None = None) -> Question:
     """Return the question that a request with the headers `sent` asks.
+
+    Args:
+        wanted: the request's body.
+        sent: the request's headers.
+        model: the one that has to answer; None leaves it to the routing.
 
     Raises:
         RequestError: the last message is not the user's or is empty, or a header is wrong.
@@ -85,6 +90,7 @@ def question(wanted: ChatRequest, sent: Mapping[str, str]) -> Question:
         history=tuple(history),
         collection=wanted.collection,
         top_k=wanted.top_k,
+        model=model,
         max_tokens=wanted.token_limit,
         temperature=wanted.temperature,
         top_p=wanted.top_p,

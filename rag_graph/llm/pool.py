@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-import httpx
-
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
 from rag_graph.llm.client import LIMITS, LLMClient, Output
@@ -122,6 +120,11 @@ class LLMPool:
                 yield _Attempt(endpoint, request, fallback=number > 0)
                 await self._pause(tier, attempt, deadline)
 
+    def healthy(self) -> bool:
+        """Whether an endpoint of the wanted model takes requests and has not failed repeatedly."""
+        now = _now()
+        return any(e.closed_until <= now and not e.suspect for e in self._tiers[0])
+
     async def aclose(self) -> None:
         """Close the connections of all endpoints."""
         for endpoint in self._all():
@@ -185,25 +188,34 @@ class _Attempt:
         return self._request.model_copy(update={"model": models[0].id})
 
 
-def open_llm(settings: RagSettings, transport: httpx.AsyncBaseTransport | None = None) -> LLM:
+def open_llm(settings: RagSettings) -> LLM:
     """Return a client of RAG_LLM_URL, or a pool when it or RAG_LLM_FALLBACK_URL names several.
 
     Args:
         settings: `llm_url` must not be empty.
-        transport: in place of the network.
 
     Raises:
         LLMTlsError: the files for mutual TLS cannot be used.
     """
-    key = settings.llm_api_key.get_secret_value()
-    files = settings.llm_tls
-
-    def client(url: str) -> LLMClient:
-        used = transport or (MutualTlsTransport(files, LIMITS) if files else None)
-        return LLMClient(url, key, used, settings.connect_timeout_s)
-
-    tiers = [[client(url) for url in tier] for tier in settings.llm_tiers if tier]
+    tiers = [[own_endpoint(url, settings) for url in tier] for tier in settings.llm_tiers if tier]
     return tiers[0][0] if len(tiers) == len(tiers[0]) == 1 else LLMPool(tiers)
+
+
+def own_endpoint(url: str, settings: RagSettings) -> LLMClient:
+    """Return a client that shows the key and the certificate of RAG_LLM_URL.
+
+    Raises:
+        LLMTlsError: the files for mutual TLS cannot be used.
+    """
+    files = settings.llm_tls
+    transport = MutualTlsTransport(files, LIMITS) if files else None
+    key = settings.llm_api_key.get_secret_value()
+    return LLMClient(url, key, transport, settings.connect_timeout_s)
+
+
+def plain_endpoint(url: str, key: str, settings: RagSettings) -> LLMClient:
+    """Return a client of an address that is not RAG_LLM_URL's, with a key of its own."""
+    return LLMClient(url, key, None, settings.connect_timeout_s)
 
 
 def _now() -> float:

@@ -55,13 +55,17 @@ def router(services: Services) -> APIRouter:
 async def _events(services: Services, wanted: ChatRequest, sent: Mapping[str, str]) -> Events:
     """Return the answer to `wanted`: from the documents, or from one of the LLM's own models.
 
+    "isthmus" answers from the documents with the model that the routing chooses,
+    "isthmus/NAME" with the model of that name.
+
     Raises:
         RequestError: the key does not allow it, the model is unknown, or a field is wrong.
     """
     served = services.serve.model_name
-    if wanted.model == served:
+    route, _, named = wanted.model.partition("/")
+    if wanted.model == served or (route == served and named):
         services.authorize(sent, "ask", wanted.collection)
-        return services.answer(question(wanted, sent))
+        return services.answer(question(wanted, sent, named or None))
     services.authorize(sent, "ask", None)
     known = [model.id for model in await _llm_models(services)]
     if wanted.model not in known:

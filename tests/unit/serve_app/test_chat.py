@@ -44,6 +44,15 @@ async def test_an_answer_carries_its_citations_and_usage(client: httpx.AsyncClie
     assert body["isthmus"] == {"llm_model": "tiny", "passages": 1}
 
 
+async def test_a_model_can_be_named_behind_the_route(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    assert (await ask(client, model="isthmus/org/large")).status_code == 200
+    assert (await ask(client)).status_code == 200
+    assert [question.model for question in fakes.questions] == ["org/large", None]
+    assert (await ask(client, model="isthmus/")).status_code == 404
+
+
 async def test_a_stream_says_the_same(client: httpx.AsyncClient) -> None:
     response = await ask(client, stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"].startswith("text/event-stream")

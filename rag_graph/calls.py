@@ -1,0 +1,178 @@
+"""Calls of a model, for the nodes: whom to ask, with what, and who takes over when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from contracts import headers
+from contracts.openai import ChatCompletionRequest, ChatMessage, Usage
+from rag_graph import questions, routing
+from rag_graph.errors import LLMStreamError, LLMUnavailableError
+from rag_graph.llm.client import End, Output, Piece
+from rag_graph.llm.pool import LLM
+from rag_graph.llm.router import ModelRouter
+from rag_graph.routing import Decision, ModelEntry, Task, Wanted
+from rag_graph.settings import RagSettings
+from rag_graph.state import Passage, Question, SearchQuery
+
+SearchFn = Callable[[SearchQuery], Awaitable[list[Passage]]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the nodes work with; the same for every question."""
+
+    search: SearchFn
+    llm: LLM
+    settings: RagSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that a model answered, and what it took."""
+
+    model: ModelEntry
+    usage: Usage | None
+
+    @property
+    def cost(self) -> float:
+        """Its price; 0 where the table has none, or the model did not count."""
+        used = self.usage
+        return self.model.cost(used.prompt_tokens, used.completion_tokens) if used else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model said to a request of our own; None where none could be had."""
+
+    text: str
+    call: Call | None
+
+
+async def decide(services: Services, question: Question, wanted: Wanted) -> Decision:
+    """Return whom to ask: by the table, or the one model that there is.
+
+    Raises:
+        LLMRequestError: the model asked for is not in the table.
+        LLMUnavailableError: the one model's name cannot be found out.
+    """
+    llm = services.llm
+    if isinstance(llm, ModelRouter):
+        return routing.decide(llm.table, wanted, llm.healthy)
+    name = question.model or services.settings.llm_model or await _first_model(llm)
+    return Decision((ModelEntry(name=name),), "the only model")
+
+
+async def stream(
+    services: Services,
+    question: Question,
+    decision: Decision,
+    request: ChatCompletionRequest,
+    deadline: float,
+) -> AsyncGenerator[tuple[ModelEntry, Output], None]:
+    """Yield what the first model of the chain that can answer says, with who it is.
+
+    Once a token came nobody takes over: a second answer would contradict what the reader saw.
+
+    Raises:
+        LLMError: the last of the chain failed, or the first that had begun.
+    """
+    for entry in decision.chain:
+        begun = False
+        asked = request.model_copy(update={"model": entry.name})
+        outputs = services.llm.stream(asked, _left(deadline), _headers(question))
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    begun = True
+                    yield entry, output
+        except (LLMUnavailableError, LLMStreamError) as error:
+            if begun or entry is decision.chain[-1]:
+                raise
+            log.warning("The model %s cannot answer, the next is asked: %s", entry.name, error)
+        else:
+            return
+
+
+async def complete(
+    services: Services,
+    question: Question,
+    messages: Sequence[ChatMessage],
+    deadline: float,
+    lines: int = 1,
+) -> Reply:
+    """Ask a model for help with the question. If none can help, the question stands as it is.
+
+    Raises:
+        LLMRequestError: the model asked for does not exist.
+        LLMTimeoutError: the deadline passed.
+    """
+    most = questions.REWRITE_TOKENS * lines
+    wanted = _wanted(services, question, "rewrite", messages, most)
+    try:
+        decision = await decide(services, question, wanted)
+        request = ChatCompletionRequest(
+            model=decision.chain[0].name,
+            messages=list(messages),
+            max_tokens=most,
+            temperature=0.0,
+        )
+        return await _whole(stream(services, question, decision, request, deadline))
+    except (LLMUnavailableError, LLMStreamError) as error:
+        log.warning("No model helps with the question, it is taken as it is: %s", error)
+        return Reply("", None)
+
+
+def answering(
+    services: Services, question: Question, task: Task, messages: Sequence[ChatMessage]
+) -> Wanted:
+    """Return what the answer itself asks of a model."""
+    most = question.max_tokens or services.settings.max_tokens
+    return _wanted(services, question, task, messages, most)
+
+
+def _wanted(
+    services: Services,
+    question: Question,
+    task: Task,
+    messages: Sequence[ChatMessage],
+    answer_tokens: int,
+) -> Wanted:
+    tokens = routing.estimate_tokens(messages)
+    return Wanted(task, tokens, answer_tokens, question.model, services.settings.answer_budget)
+
+
+async def _whole(outputs: AsyncGenerator[tuple[ModelEntry, Output], None]) -> Reply:
+    text, call = [], None
+    async with aclosing(outputs):
+        async for entry, output in outputs:
+            if isinstance(output, Piece):
+                text.append(output.text)
+            elif isinstance(output, End):
+                call = Call(entry, output.usage)
+    return Reply("".join(text), call)
+
+
+async def _first_model(llm: LLM) -> str:
+    models = await llm.models()
+    if not models:
+        raise LLMUnavailableError(
+            f"The LLM service at {llm.url} lists no model. Check how it was started."
+        )
+    return models[0].id
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds to `deadline`, a moment at least: the client then says that it passed."""
+    return max(0.001, deadline - asyncio.get_running_loop().time())
+
+
+def _headers(question: Question) -> dict[str, str]:
+    given = {headers.REQUEST_ID: question.request_id, headers.TRACEPARENT: question.traceparent}
+    return {name: value for name, value in given.items() if value is not None}
