@@ -71,7 +71,7 @@ class House:
         events: list[Event] = []
         try:
             async for event in graph.answer(Question(text, **fields)):
-                events.append(event)
+                events += [event]
         except LLMError as error:
             return events, error
         raise AssertionError(f"it did not fail: {events}")
