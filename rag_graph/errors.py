@@ -10,6 +10,7 @@
     │   └── CollectionNotFoundError      no such collection
     ├── InvalidQueryError                a question or search that cannot be run as asked
     ├── StoreError                       the vector store cannot be read or written
+    ├── MemoryStoreError                 conversations cannot be read or written
     ├── ModelTableError                  the table of models cannot be used
     ├── LLMTlsError                      the files for mutual TLS cannot be used
     ├── EvalDataError                    a data set cannot be read
@@ -102,6 +103,10 @@ class StoreError(RagError):
 
 class EmbedderError(RagError):
     """The embedding model is missing, broken, or does not fit the collection."""
+
+
+class MemoryStoreError(RagError):
+    """Conversations cannot be read or written."""
 
 
 class ModelTableError(RagError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
@@ -14,15 +16,16 @@ from langgraph.runtime import Runtime
 from rag_graph import nodes
 from rag_graph.calls import SearchFn, Services
 from rag_graph.llm.pool import LLM
+from rag_graph.memory import Memory
 from rag_graph.nodes import Input, State, Update
 from rag_graph.settings import RagSettings
-from rag_graph.state import Event, Question
+from rag_graph.state import Answered, Event, Question
 
 Compiled = CompiledStateGraph[State, Services, Input, State]
 
 
-def build() -> Compiled:
-    """Return the graph. Its drawing is in docs/retrieval.md, held there by a test."""
+def build(saver: BaseCheckpointSaver[Any] | None = None) -> Compiled:
+    """Return the graph, remembering with a `saver`. Its drawing is in docs/retrieval.md."""
     graph = StateGraph(State, context_schema=Services, input_schema=Input)
     graph.add_node("contextualize", _timed("contextualize", nodes.contextualize))
     graph.add_node("decompose", _timed("decompose", nodes.decompose))
@@ -37,7 +40,7 @@ def build() -> Compiled:
     graph.add_edge("generate", "cite")
     graph.add_edge("abstain", "cite")
     graph.add_edge("cite", END)
-    return graph.compile()
+    return graph.compile(checkpointer=saver)
 
 
 class _Node(Protocol):
@@ -58,20 +61,55 @@ def _timed(name: str, node: _Node) -> _Node:
 class RagGraph:
     """Answers questions. One instance serves any number of them at once."""
 
-    def __init__(self, search: SearchFn, llm: LLM, settings: RagSettings) -> None:
+    def __init__(
+        self, search: SearchFn, llm: LLM, settings: RagSettings, memory: Memory | None = None
+    ) -> None:
+        """Make a graph.
+
+        Args:
+            search: what finds passages.
+            llm: who answers.
+            settings: how.
+            memory: the threads; None for those of `settings`.
+        """
         self._services = Services(search, llm, settings)
+        self._memory = memory or Memory(settings)
         self._graph = build()
+        self._remembering: Compiled | None = None
 
     async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
         """Yield one `Retrieved`, any number of `Token`, and one `Answered`.
 
-        Closing the generator cancels what is going on, the LLM service's work included.
+        Closing the generator cancels what is going on, the LLM service's work included. A thread
+        remembers the question once it is answered, not before.
 
         Raises:
-            RagError: retrieval or generation failed, at any point of the stream.
+            RagError: retrieval, generation or memory failed, at any point of the stream.
         """
-        events = self._graph.astream(
-            {"question": question}, context=self._services, stream_mode="custom"
+        if question.thread_id is None:
+            async with aclosing(self._stream(self._graph, question, None)) as events:
+                async for event in events:
+                    yield event
+            return
+        async with self._memory.turn(question.tenant, question.thread_id) as turn:
+            self._remembering = self._remembering or build(turn.saver)
+            async with aclosing(self._stream(self._remembering, question, turn.config)) as events:
+                async for event in events:
+                    if isinstance(event, Answered):
+                        answered = event  # many readers go at the last event: first remember
+                    else:
+                        yield event
+        yield answered
+
+    async def _stream(
+        self, graph: Compiled, question: Question, config: RunnableConfig | None
+    ) -> AsyncGenerator[Event, None]:
+        events = graph.astream(
+            {"question": question},
+            config,
+            context=self._services,
+            stream_mode="custom",
+            durability="exit" if config else None,  # one write a turn, when it is whole
         )
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as stream:
             async for event in stream:

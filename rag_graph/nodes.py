@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
+from langgraph.channels import UntrackedValue
 from langgraph.runtime import Runtime
 
 from contracts.openai import ChatCompletionRequest, ChatMessage
@@ -19,56 +22,81 @@ from rag_graph.llm.client import End, Piece
 from rag_graph.routing import Decision, ModelEntry, Task
 from rag_graph.state import Answered, Passage, Question, Retrieved, SearchQuery, Token
 
+Update: TypeAlias = dict[str, Any]
+Message: TypeAlias = dict[str, Any]
+"""Of a thread: `role`, `content`, and an answer's `citations`. Plain, since it is stored."""
+
 NOT_FOUND = "I could not find this in the documents."
+
+
+TITLE_CHARS = 80
+MOST_MESSAGES = 400
+"""Messages that a thread keeps; older ones are forgotten."""
+
+
+def _remembered(before: list[Message], said: list[Message]) -> list[Message]:
+    return [*before, *said][-MOST_MESSAGES:]
 
 
 class Input(TypedDict):
     """What the graph is started with."""
 
-    question: Question
+    question: Annotated[Question, UntrackedValue]
 
 
 class State(Input, total=False):
-    """What the nodes have found out so far."""
+    """What the nodes have found out so far. What is `UntrackedValue` no checkpoint keeps."""
 
-    deadline: float
+    messages: Annotated[list[Message], _remembered]
+    """What was said in the thread, oldest first; kept."""
+    thread: dict[str, str]
+    """The thread's title, and when it began; kept."""
+    history: Annotated[tuple[ChatMessage, ...], UntrackedValue]
+    """The earlier turns that the question may refer to."""
+
+    deadline: Annotated[float, UntrackedValue]
     """The event loop's time by which the answer has to be there."""
-    standalone: str
+    standalone: Annotated[str, UntrackedValue]
     """The question as it can be understood without the conversation."""
-    queries: tuple[str, ...]
+    queries: Annotated[tuple[str, ...], UntrackedValue]
     """What to search for."""
-    passages: tuple[Passage, ...]
+    passages: Annotated[tuple[Passage, ...], UntrackedValue]
     """Those sent to the model: marker [n] is the n-th."""
-    evidence: float | None
-    calls: tuple[Call, ...]
+    evidence: Annotated[float | None, UntrackedValue]
+    calls: Annotated[tuple[Call, ...], UntrackedValue]
     """Those that models answered, in their order."""
-    unaided: tuple[str, ...]
+    unaided: Annotated[tuple[str, ...], UntrackedValue]
     """Steps that no model could help with."""
-    decision: Decision
-    model: ModelEntry
+    decision: Annotated[Decision, UntrackedValue]
+    model: Annotated[ModelEntry, UntrackedValue]
     """The one that answered."""
-    timings: dict[str, float]
+    timings: Annotated[dict[str, float], UntrackedValue]
     """Seconds by node."""
-    text: str
-    end: End
-    removed_markers: int
-    abstained: bool
-
-
-Update: TypeAlias = dict[str, Any]
+    text: Annotated[str, UntrackedValue]
+    end: Annotated[End, UntrackedValue]
+    removed_markers: Annotated[int, UntrackedValue]
+    abstained: Annotated[bool, UntrackedValue]
 
 
 async def contextualize(state: State, runtime: Runtime[Services]) -> Update:
     """Make a follow-up understandable alone; a first question is."""
     services, question = runtime.context, state["question"]
     update: Update = {"deadline": _now() + (question.timeout_s or services.settings.timeout_s)}
-    text = question.text
-    if any(turn.role == "user" for turn in question.history):
-        prompt = questions.rewrite_prompt(text, question.history)
+    text, history = question.text, _history(state, services)
+    update["history"] = history
+    if any(turn.role == "user" for turn in history):
+        prompt = questions.rewrite_prompt(text, history)
         reply = await calls.complete(services, question, prompt, update["deadline"])
-        text = questions.standalone(text, question.history, reply.text)
+        text = questions.standalone(text, history, reply.text)
         update |= _helped("contextualize", state, reply)
     return {**update, "standalone": text, "queries": (text,)}
+
+
+def _history(state: State, services: Services) -> tuple[ChatMessage, ...]:
+    """Return the turns sent with the question, then the thread's latest."""
+    latest = state.get("messages", [])[-services.settings.memory_turns :]
+    told = (ChatMessage(role=turn["role"], content=turn["content"]) for turn in latest)
+    return (*state["question"].history, *told)
 
 
 def route(state: State, runtime: Runtime[Services]) -> Literal["decompose", "retrieve"]:
@@ -143,7 +171,7 @@ async def generate(state: State, runtime: Runtime[Services]) -> Update:
     """Stream the answer of a model, less the markers that point nowhere."""
     services, question, passages = runtime.context, state["question"], state["passages"]
     write = runtime.stream_writer
-    messages = prompts.messages(question.text, question.history, passages)
+    messages = prompts.messages(question.text, state["history"], passages)
     task: Task = "multi_hop" if len(state["queries"]) > 1 else "lookup"
     wanted = calls.answering(services, question, task, messages)
     decision = await calls.decide(services, question, wanted)
@@ -175,17 +203,30 @@ async def generate(state: State, runtime: Runtime[Services]) -> Update:
 async def finish(state: State, runtime: Runtime[Services]) -> Update:
     """Attach the citations and end the stream."""
     end = state["end"]
-    runtime.stream_writer(
-        Answered(
-            text=state["text"],
-            citations=() if state["abstained"] else cite(state["text"], state["passages"]),
-            finish_reason=end.finish_reason,
-            usage=end.usage,
-            model=end.model,
-            metadata=_metadata(state),
-        )
+    answered = Answered(
+        text=state["text"],
+        citations=() if state["abstained"] else cite(state["text"], state["passages"]),
+        finish_reason=end.finish_reason,
+        usage=end.usage,
+        model=end.model,
+        metadata=_metadata(state),
     )
-    return {}
+    runtime.stream_writer(answered)
+    return {} if state["question"].thread_id is None else _said(state, answered)
+
+
+def _said(state: State, answered: Answered) -> Update:
+    """Return what the thread remembers of question and answer."""
+    question = state["question"].text
+    citations = [asdict(citation) for citation in answered.citations]
+    begun = {"title": question[:TITLE_CHARS], "created": datetime.now(UTC).isoformat()}
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answered.text, "citations": citations},
+        ],
+        "thread": state.get("thread") or begun,
+    }
 
 
 def _metadata(state: State) -> dict[str, Any]:

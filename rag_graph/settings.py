@@ -111,6 +111,18 @@ class RagSettings(BaseSettings):
         le=8,
         description="Most parts that a multi-hop question is split into; 0 never splits.",
     )
+    memory_url: str = Field(
+        default="~/.local/share/isthmus/threads.sqlite",
+        description="Where conversations are kept: a SQLite file, or postgresql://…",
+    )
+    memory_days: float = Field(
+        default=30.0,
+        ge=0,
+        description="Days after its last turn that a conversation is forgotten; 0: never.",
+    )
+    memory_turns: int = Field(
+        default=12, ge=2, description="Latest turns of a thread that a model is shown."
+    )
     llm_url: str = Field(
         default="",
         description="Base URL of the LLM service, such as http://127.0.0.1:8001/v1; several of "
@@ -176,6 +188,13 @@ class RagSettings(BaseSettings):
     def embedder_folders(self) -> list[Path]:
         """The directories of `embedder_dirs`."""
         return [Path(d.strip()).expanduser() for d in self.embedder_dirs.split(",") if d.strip()]
+
+    @field_validator("memory_url")
+    @classmethod
+    def _expand_memory(cls, url: str) -> str:
+        if not url:
+            raise ValueError("set RAG_MEMORY_URL to a file or to a postgresql:// URL")
+        return url if "://" in url else str(Path(url).expanduser())
 
     @field_validator("store_uri")
     @classmethod

@@ -79,6 +79,10 @@ class Question:
     filters: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
     """Seconds left to answer; sent on to the LLM service as its deadline."""
+    tenant: str = "local"
+    """Whose thread it is."""
+    thread_id: str | None = None
+    """The remembered conversation that it belongs to; None for one that is not remembered."""
     request_id: str | None = None
     """Opaque id, sent on to the LLM service."""
     traceparent: str | None = None

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from serve_app import responses
 from serve_app.middleware import BodyLimit, SameOrigin
-from serve_app.routes import chat, documents, health, mcp, page, search
+from serve_app.routes import chat, documents, health, mcp, page, search, threads
 from serve_app.services import Services
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ def create_api(services: Services) -> FastAPI:
         summary="Answers from your documents, with citations, behind OpenAI's API.",
         redoc_url=None,
     )
-    for module in (chat, search, documents, health):
+    for module in (chat, search, documents, threads, health):
         api.include_router(module.router(services))
     api.include_router(page.router())
     mcp_endpoint.add_to(api)

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from contracts import errors, headers, sse
 from contracts.errors import Code
@@ -32,8 +32,9 @@ from rag_graph.state import (
 )
 from serve_app.errors import DegradedError, RequestError
 from serve_app.responses import error_body, public_code
-from serve_app.routes.search import Collection, TopK
+from serve_app.routes.search import Collection, Filters, TopK
 
+THREAD_ID = r"^[\w.:-]+$"
 Events = AsyncGenerator[Event, None]
 """An answer as it comes about. Closing it stops the work behind it."""
 
@@ -57,6 +58,17 @@ class ChatRequest(ChatCompletionRequest):
 
     collection: Collection = DEFAULT_COLLECTION
     top_k: TopK = None
+    filters: Filters = Filters()
+    thread_id: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            pattern=THREAD_ID,
+            description="Conversation to remember this in, of any name; its earlier turns are "
+            "then not sent along.",
+        ),
+    ] = None
 
 
 class ChatAnswer(ChatCompletion):
@@ -66,16 +78,20 @@ class ChatAnswer(ChatCompletion):
     isthmus: dict[str, Any]
 
 
-def question(wanted: ChatRequest, sent: Mapping[str, str], model: str | None = None) -> Question:
+def question(
+    wanted: ChatRequest, sent: Mapping[str, str], tenant: str, model: str | None = None
+) -> Question:
     """Return the question that a request with the headers `sent` asks.
 
     Args:
         wanted: the request's body.
         sent: the request's headers.
+        tenant: who asks.
         model: the one that has to answer; None leaves it to the routing.
 
     Raises:
-        RequestError: the last message is not the user's or is empty, or a header is wrong.
+        RequestError: the last message is not the user's or is empty, turns are sent that a
+            thread remembers, or a header is wrong.
     """
     *history, last = wanted.messages
     where = f"messages[{len(history)}]"
@@ -85,11 +101,17 @@ def question(wanted: ChatRequest, sent: Mapping[str, str], model: str | None = N
     if not last.text.strip():
         message = f"Field '{where}.content': the question is empty."
         raise RequestError(message, None, f"{where}.content")
+    if wanted.thread_id is not None and any(turn.role in ("user", "assistant") for turn in history):
+        message = "Field 'messages': thread_id remembers the earlier turns; send the question only."
+        raise RequestError(message, None, "messages")
     return Question(
         last.text,
+        tenant=tenant,
+        thread_id=wanted.thread_id,
         history=tuple(history),
         collection=wanted.collection,
         top_k=wanted.top_k,
+        filters=wanted.filters.given(),
         model=model,
         max_tokens=wanted.token_limit,
         temperature=wanted.temperature,

@@ -13,7 +13,7 @@ from rag_graph.state import Answered, Event, Token
 from serve_app.chat import ChatRequest, deadline
 from serve_app.errors import RequestError
 
-RETRIEVAL_FIELDS = frozenset({"collection", "top_k"})
+RETRIEVAL_FIELDS = frozenset({"collection", "top_k", "filters", "thread_id"})
 _OWN_FIELDS = RETRIEVAL_FIELDS | {"stream", "stream_options"}
 
 
@@ -25,7 +25,8 @@ def check(wanted: ChatRequest, answering: str) -> None:
     """
     for field in sorted(wanted.model_fields_set & RETRIEVAL_FIELDS):
         message = (
-            f"The field {field!r} needs the model {answering!r}; {wanted.model!r} looks up nothing."
+            f"The field {field!r} needs the model {answering!r}; {wanted.model!r} looks up and "
+            "remembers nothing."
         )
         raise RequestError(message, None, field)
 

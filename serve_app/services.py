@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from rag_graph.llm.pool import LLM
+from rag_graph.memory import Memory
 from rag_graph.settings import RagSettings
 from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
 from serve_app.auth import Key, Keys, Right
@@ -39,6 +40,7 @@ class Services:
     checks: dict[str, Check]
     """Parts that have to work before the gateway counts as ready, by name."""
     keys: Keys
+    memory: Memory
     limiter: Limiter = field(default_factory=Limiter)
 
     def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:

@@ -28,17 +28,19 @@ class GatewayReplica:
     ) -> None:
         # Imported here for the reason given in `deployments/retriever.py`: LangGraph, MCP.
         from rag_graph.graph import RagGraph
+        from rag_graph.memory import Memory
         from serve_app.auth import load
         from serve_app.deployments.calls import call
         from serve_app.llm import connect
         from serve_app.services import Services
 
         search = partial(call, retriever, "search")
-        llm = connect(rag)
+        llm, memory = connect(rag), Memory(rag)
         self._services = Services(
             serve=serve,
             rag=rag,
-            answer=RagGraph(search, llm, rag).answer,
+            answer=RagGraph(search, llm, rag, memory).answer,
+            memory=memory,
             llm=llm,
             search=search,
             ingest=partial(call, ingestor, "ingest"),

@@ -64,8 +64,8 @@ async def _events(services: Services, wanted: ChatRequest, sent: Mapping[str, st
     served = services.serve.model_name
     route, _, named = wanted.model.partition("/")
     if wanted.model == served or (route == served and named):
-        services.authorize(sent, "ask", wanted.collection)
-        return services.answer(question(wanted, sent, named or None))
+        key = services.authorize(sent, "ask", wanted.collection)
+        return services.answer(question(wanted, sent, key.tenant, named or None))
     services.authorize(sent, "ask", None)
     known = [model.id for model in await _llm_models(services)]
     if wanted.model not in known:

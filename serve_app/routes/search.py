@@ -19,6 +19,19 @@ TopK = Annotated[
 ]
 
 
+class Filters(BaseModel):
+    """Exact values that a passage's document must have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str | None = None
+    title: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Return the values that are set, by field."""
+        return self.model_dump(exclude_none=True)
+
+
 class SearchRequest(BaseModel):
     """What to look for."""
 
@@ -31,6 +44,7 @@ class SearchRequest(BaseModel):
     query: Annotated[str, Field(min_length=1, description="Words or a question.")]
     collection: Collection = DEFAULT_COLLECTION
     top_k: TopK = None
+    filters: Filters = Filters()
 
 
 def router(services: Services) -> APIRouter:
@@ -40,7 +54,7 @@ def router(services: Services) -> APIRouter:
     @routes.post("/v1/search", summary="Find passages", response_model=None)
     async def search(request: Request, wanted: SearchRequest) -> Response:
         services.authorize(request.headers, "ask", wanted.collection)
-        query = SearchQuery(wanted.query, wanted.collection, wanted.top_k)
+        query = SearchQuery(wanted.query, wanted.collection, wanted.top_k, wanted.filters.given())
         passages = await services.search(query)
         return JSONResponse({"passages": [asdict(passage) for passage in passages]})
 

@@ -45,6 +45,7 @@ def environment(directory: Path, port: int, **settings: str) -> Mapping[str, str
     return {
         "RAY_AUTH_MODE": "disabled",
         "RAG_STORE_URI": str(directory / "store"),
+        "RAG_MEMORY_URL": str(directory / "threads.sqlite"),
         "SERVE_PORT": str(port),
         **settings,
     }

@@ -191,3 +191,18 @@ def test_the_whole_serve_side_stays_under_its_memory_budget(served: Gateway) -> 
 def test_the_api_describes_itself(served: Gateway) -> None:
     schema = httpx.get(f"{served.url}/openapi.json").json()
     assert {"/v1/chat/completions", "/v1/search", "/v1/documents"} <= set(schema["paths"])
+
+
+def test_a_conversation_is_remembered_on_the_server(served: Gateway, mock: MockProcess) -> None:
+    follow_up = {"model": "isthmus", "messages": [{"role": "user", "content": "Who carries it?"}]}
+    with mock.running(), served.http() as http:
+        first = http.post("/v1/chat/completions", json={**ASK, "thread_id": "t1"})
+        assert first.status_code == 200, first.text
+        second = http.post("/v1/chat/completions", json={**follow_up, "thread_id": "t1"}).json()
+        assert second["isthmus"]["standalone_question"].startswith("Which taint do the GPU node")
+        assert second["isthmus"]["model"] == "mock"
+        assert second["isthmus"]["tokens"]["completion"] > 0
+        (thread,) = http.get("/v1/threads").json()["threads"]
+        assert (thread["id"], thread["title"], thread["messages"]) == ("t1", QUESTION, 4)
+        assert http.delete("/v1/threads/t1").status_code == 204
+        assert http.get("/v1/threads").json() == {"threads": []}

@@ -119,8 +119,9 @@ def test_serve_run_works_without_torch_and_deepspeed(
 
 
 SERVE_RUN = """
-import sys, ray
+import signal, sys, ray
 from ray.serve.scripts import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=256 * 2**20,
          _temp_dir=sys.argv[1])
 cli(["run", "serve.yaml"])

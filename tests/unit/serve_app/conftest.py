@@ -13,6 +13,7 @@ from contracts.openai import Usage
 from rag_graph.errors import RagError
 from rag_graph.llm.asgi_transport import StreamingASGITransport
 from rag_graph.llm.client import LLMClient
+from rag_graph.memory import Memory
 from rag_graph.settings import RagSettings
 from rag_graph.state import (
     Answered,
@@ -47,6 +48,7 @@ class Fakes:
     questions: list[Question] = field(default_factory=list)
     queries: list[SearchQuery] = field(default_factory=list)
     documents: list[tuple[str, bytes, str]] = field(default_factory=list)
+    memory: Memory = field(default_factory=lambda: Memory(RagSettings(memory_url=":memory:")))
     closed: int = 0
     """Answers that ended, by themselves or because their reader went away."""
 
@@ -81,6 +83,7 @@ class Fakes:
             collections=self.collections,
             checks={"retriever": self.check_retriever, "llm": self.check_llm},
             keys=keys,
+            memory=self.memory,
         )
 
     async def search(self, query: SearchQuery) -> list[Passage]:

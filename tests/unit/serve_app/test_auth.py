@@ -40,7 +40,7 @@ async def call(client: httpx.AsyncClient, path: str, secret: str, collection: st
     """Send a request that is right but for who sends it, and return its status."""
     sent = {"headers": {"authorization": f"Bearer {secret}"} if secret else {}}
     if path in LISTS:
-        return (await client.get(path, **sent)).status_code
+        return (await client.get(path.format(thread_id="t1"), **sent)).status_code
     if path == "/v1/documents":
         form = {"data": {"collection": collection}, "files": {"file": ("a.md", b"text")}}
         return (await client.post(path, **form, **sent)).status_code  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ async def call(client: httpx.AsyncClient, path: str, secret: str, collection: st
     return (await client.post(path, json={**body, "collection": collection}, **sent)).status_code
 
 
-LISTS = ["/v1/models", "/v1/collections"]
+LISTS = ["/v1/models", "/v1/collections", "/v1/threads", "/v1/threads/{thread_id}"]
 ROUTES = ["/v1/chat/completions", "/v1/search", "/v1/documents"]
 
 

@@ -83,6 +83,7 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
         "stop": ["END"],
         "collection": "notes",
         "top_k": 3,
+        "filters": {"source": "a.md"},
     }
     headers = {"x-request-id": "me-1", "x-request-deadline-ms": "1500", "traceparent": "00-a-b-01"}
     await client.post(
@@ -97,9 +98,27 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
     )
     assert (asked.max_tokens, asked.temperature, asked.top_p, asked.seed) == (9, 0.5, 0.9, 4)
     assert (asked.stop, asked.collection, asked.top_k) == (("END",), "notes", 3)
+    assert asked.filters == {"source": "a.md"}
     assert (asked.request_id, asked.timeout_s, asked.traceparent) == ("me-1", 1.5, "00-a-b-01")
     mapped = {"messages", "model", "stream", "stream_options", "max_completion_tokens"} | set(sent)
+    mapped.add("thread_id")  # below
     assert set(ChatRequest.model_fields) == mapped, "a field that no test sees reach the question"
+
+
+async def test_a_thread_is_the_tenants_and_remembers_by_itself(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    assert (await ask(client, thread_id="t1")).status_code == 200
+    (asked,) = fakes.questions
+    assert (asked.tenant, asked.thread_id) == ("local", "t1")
+    turns = [{"role": "assistant", "content": "Yes?"}, *ASK["messages"]]
+    refused = await ask(client, thread_id="t1", messages=turns)
+    assert refused.status_code == 400
+    assert "thread_id remembers the earlier turns" in refused.json()["error"]["message"]
+
+
+async def test_only_known_fields_filter(client: httpx.AsyncClient) -> None:
+    assert (await ask(client, filters={"1=1 --": "x"})).status_code == 400
 
 
 @pytest.mark.parametrize(
