@@ -91,6 +91,7 @@ class RagGraph:
                 async for event in events:
                     yield event
             return
+        answered: Answered | None = None
         async with self._memory.turn(question.tenant, question.thread_id) as turn:
             self._remembering = self._remembering or build(turn.saver)
             async with aclosing(self._stream(self._remembering, question, turn.config)) as events:
@@ -99,7 +100,8 @@ class RagGraph:
                         answered = event  # many readers go at the last event: first remember
                     else:
                         yield event
-        yield answered
+        if answered is not None:
+            yield answered
 
     async def _stream(
         self, graph: Compiled, question: Question, config: RunnableConfig | None
