@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from contracts.errors import Code
+from llm_backend.engine.guide import GuideError, Guides
+from llm_backend.engine.pending import PendingGuides
 from llm_backend.engine.plan import StepPlan
 from llm_backend.engine.scheduler import Chunk, Scheduler
 from llm_backend.engine.sequence import Sequence
@@ -43,6 +46,7 @@ class Engine(Generic[LogitsT]):
         eos_token_ids: tokens that end an answer.
         max_model_len: context length in tokens, prompt and answer together.
         vocab_size: token ids are below it.
+        guides: compiles grammars; None refuses requests that have one.
         clock: seconds, monotonic.
 
     Raises:
@@ -58,6 +62,7 @@ class Engine(Generic[LogitsT]):
         eos_token_ids: frozenset[int],
         max_model_len: int,
         vocab_size: int,
+        guides: Guides | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         pool = scheduler.pool
@@ -73,6 +78,7 @@ class Engine(Generic[LogitsT]):
         self._eos = eos_token_ids
         self._max_model_len = max_model_len
         self._vocab_size = vocab_size
+        self._pending = PendingGuides(guides) if guides is not None else None
         self._clock = clock
         self._sequences: dict[str, Sequence] = {}
         self._steps = self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
@@ -84,16 +90,18 @@ class Engine(Generic[LogitsT]):
 
     def step(self) -> list[Output | Rejected]:
         """Move every running request on by one step and return what that brought."""
-        expired = self._expire()
+        refused = [*self._expire(), *self._take_guides()]
         chunks = self._scheduler.schedule()
         if not chunks:
-            return [*expired]
+            if self._pending:
+                self._pending.wait()
+            return [*refused]
         sampled = [chunk.sequence for chunk in chunks if chunk.samples]
         logits = self._model.run(StepPlan.of(chunks))
         tokens = self._sampler.sample(logits, sampled) if sampled else []
         self._advance(chunks)
         emitted = [self._emit(*each) for each in zip(sampled, tokens, strict=True)]
-        return [*expired, *emitted]
+        return [*refused, *emitted]
 
     def submit(self, request: Submit) -> Rejected | None:
         """Queue a request, or say why it cannot be answered."""
@@ -111,14 +119,18 @@ class Engine(Generic[LogitsT]):
             deadline=deadline,
         )
         self._sequences[request.request_id] = sequence
-        self._scheduler.add(sequence)
+        if request.grammar and self._pending is not None:
+            self._pending.add(sequence, request.grammar)
+        else:
+            self._scheduler.add(sequence)
         return None
 
     def cancel(self, request_id: str) -> None:
         """Forget a request and free its blocks; an unknown one is no error."""
         sequence = self._sequences.pop(request_id, None)
-        if sequence is not None:
-            self._scheduler.finish(sequence)
+        if sequence is None or (self._pending and self._pending.drop(request_id)):
+            return
+        self._scheduler.finish(sequence)
 
     def stats(self) -> Stats:
         """Return gauges of now and counters since the start."""
@@ -136,30 +148,48 @@ class Engine(Generic[LogitsT]):
 
     def _expire(self) -> list[Rejected]:
         now = self._clock()
-        late = [s for s in self._scheduler if s.deadline is not None and s.deadline <= now]
+        every = itertools.chain(self._scheduler, self._pending or ())
+        late = [s for s in every if s.deadline is not None and s.deadline <= now]
         for sequence in late:
             self.cancel(sequence.request_id)
         message = "The request's deadline passed before its answer was complete."
         return [Rejected(s.request_id, Code.REQUEST_TIMEOUT, message) for s in late]
+
+    def _take_guides(self) -> list[Rejected]:
+        """Queue the requests whose grammar has been compiled; return those whose cannot be."""
+        rejected: list[Rejected] = []
+        for sequence, error in self._pending.take() if self._pending else ():
+            self._scheduler.add(sequence)
+            if error is not None:
+                self.cancel(sequence.request_id)
+                rejected.append(_off_grammar(sequence.request_id, error))
+        return rejected
 
     def _advance(self, chunks: list[Chunk]) -> None:
         self._steps += 1
         for chunk in chunks:
             self._scheduler.advance(chunk)
 
-    def _emit(self, sequence: Sequence, sampled: tuple[int, TokenLogprob | None]) -> Output:
+    def _emit(
+        self, sequence: Sequence, sampled: tuple[int, TokenLogprob | None]
+    ) -> Output | Rejected:
         """Append a sequence's new token and finish it if that was the last one."""
         token, logprob = sampled
         sequence.tokens.append(token)
         self._count(sequence)
         stops = self._stops(sequence, token)
         full = len(sequence.tokens) >= sequence.max_length
-        if stops or full:
+        try:
+            complete = not stops and sequence.guide is not None and sequence.guide.advance(token)
+        except GuideError as error:
+            self.cancel(sequence.request_id)
+            return _off_grammar(sequence.request_id, error)
+        if stops or full or complete:
             self.cancel(sequence.request_id)
         return Output(
             request_id=sequence.request_id,
             token_ids=[token],
-            finish_reason="stop" if stops else "length" if full else None,
+            finish_reason="stop" if stops or complete else "length" if full else None,
             cached_tokens=sequence.num_cached or 0,
             logprobs=None if logprob is None else [logprob],
             stop_token=stops,
@@ -194,9 +224,16 @@ class Engine(Generic[LogitsT]):
             return Code.INVALID_REQUEST, (
                 f"The prompt has a token id outside the vocabulary of {self._vocab_size}."
             )
+        if request.grammar and self._pending is None:
+            return Code.UNSUPPORTED_FIELD, "This engine cannot constrain answers to a grammar."
         biased = (token for token, _ in request.sampling.logit_bias)
         if not all(0 <= token < self._vocab_size for token in biased):
             return Code.INVALID_REQUEST, (
                 f"logit_bias names a token id outside the vocabulary of {self._vocab_size}."
             )
         return None
+
+
+def _off_grammar(request_id: str, error: GuideError) -> Rejected:
+    message = f"The answer cannot be held to the grammar asked for: {error}."
+    return Rejected(request_id, Code.INVALID_REQUEST, message)

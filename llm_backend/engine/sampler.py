@@ -1,8 +1,8 @@
 """Chooses each sequence's next token from its logits.
 
-Order: penalties and bias, minimum length, temperature, then top-k, min-p and top-p, each on the
-distribution that the one before leaves. A draw depends on the sequence's seed and position alone,
-so it is the same in any batch and after a pre-emption.
+Order: penalties and bias, minimum length, grammar, temperature, then top-k, min-p and top-p, each
+on the distribution that the one before leaves. A draw depends on the sequence's seed and position
+alone, so it is the same in any batch and after a pre-emption.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TokenSampler:
         return token, _logprob(row, token, sampling.logprobs)
 
     def _adjust(self, row: Floats, sequence: Sequence) -> Floats:
-        """Return a row of logits with the sequence's penalties, bias and minimum length."""
+        """Return a row of logits with the sequence's penalties, bias and constraints."""
         row, sampling = row.copy(), sequence.sampling
         if sampling.repetition_penalty != 1:
             seen = np.unique(sequence.tokens)
@@ -71,6 +71,8 @@ class TokenSampler:
             row[token] += bias
         if sequence.num_generated < sampling.min_tokens:
             row[list(self._eos.union(sampling.stop_token_ids))] = -np.inf
+        if sequence.guide is not None:
+            row[~sequence.guide.allowed] = -np.inf
         return row
 
     def _uniform(self, sequence: Sequence) -> float:
@@ -90,6 +92,7 @@ def _changes_logits(sequence: Sequence) -> bool:
         or sampling.frequency_penalty != 0
         or bool(sampling.logit_bias)
         or sequence.num_generated < sampling.min_tokens
+        or sequence.guide is not None
     )
 
 

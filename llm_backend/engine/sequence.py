@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from dataclasses import dataclass, field
 
+from llm_backend.engine.guide import Guide
 from llm_backend.runtime.ipc import SamplingParams
 
 
@@ -20,6 +21,7 @@ class Sequence:
         deadline: engine clock, seconds, after which the request is dropped; None is never.
         blocks: KV cache blocks that hold it, in order; the last may be partly filled.
         num_computed: leading tokens whose keys and values are in `blocks`.
+        guide: which tokens may come next; None for any.
         num_cached: prompt tokens that the prefix cache saved when it was first admitted.
     """
 
@@ -30,6 +32,7 @@ class Sequence:
     tenant: str = ""
     cache_salt: str = ""
     deadline: float | None = None
+    guide: Guide | None = None
     num_prompt: int = field(init=False)
     blocks: list[int] = field(default_factory=list)
     num_computed: int = 0

@@ -70,6 +70,7 @@ class Submit(_Message, frozen=True):
         cache_salt: prefix-cache blocks are shared only under the same salt.
         deadline_s: seconds from now after which the request is rejected with
             `deadline_exceeded`, wherever it stands; None is never.
+        grammar: what the answer must look like (`engine.grammar`); empty for no constraint.
     """
 
     request_id: str
@@ -79,6 +80,7 @@ class Submit(_Message, frozen=True):
     tenant: str = ""
     cache_salt: str = ""
     deadline_s: float | None = None
+    grammar: str = ""
 
 
 class Cancel(_Message, frozen=True):

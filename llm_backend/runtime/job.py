@@ -10,6 +10,7 @@ import torch.distributed as dist
 import zmq
 
 from llm_backend.engine.engine import Engine, Model
+from llm_backend.engine.guide import GuideCompiler
 from llm_backend.engine.kv_cache import BlockPool
 from llm_backend.engine.sampler import Floats, TokenSampler
 from llm_backend.engine.scheduler import Limits, Scheduler
@@ -45,7 +46,7 @@ def run(
         step.follow()
     else:
         socket.send(ipc.encode(_ready(loaded, settings, digest.result())))
-        serve(socket, build_engine(step, loaded, settings))
+        serve(socket, build_engine(step, loaded, settings, model_dir / "tokenizer.json"))
         step.stop()
     if rank.size > 1:
         dist.destroy_process_group()
@@ -61,17 +62,25 @@ def join(settings: LlmSettings, progress: Progress) -> ranks.Rank:
     return rank
 
 
-def build_engine(step: Model[Floats], loaded: shard.Shard, settings: LlmSettings) -> Engine[Floats]:
-    """Return rank 0's engine; `step` runs its plans on all ranks."""
+def build_engine(
+    step: Model[Floats], loaded: shard.Shard, settings: LlmSettings, tokenizer: Path | None = None
+) -> Engine[Floats]:
+    """Return rank 0's engine; `step` runs its plans on all ranks.
+
+    Without a `tokenizer`, the model's `tokenizer.json`, it cannot follow grammars.
+    """
+    model = loaded.model
+    eos, vocab_size = model.eos_token_ids, model.vocab_size
     pool = BlockPool(loaded.num_blocks, settings.block_size, settings.prefix_cache)
     limits = Limits(settings.max_num_seqs, settings.step_tokens)
     return Engine(
         Scheduler(pool, limits),
         step,
-        TokenSampler(loaded.model.eos_token_ids),
-        eos_token_ids=loaded.model.eos_token_ids,
+        TokenSampler(eos),
+        eos_token_ids=eos,
         max_model_len=loaded.max_model_len,
-        vocab_size=loaded.model.vocab_size,
+        vocab_size=vocab_size,
+        guides=GuideCompiler(tokenizer, vocab_size, eos) if tokenizer is not None else None,
     )
 
 
