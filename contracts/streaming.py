@@ -51,6 +51,10 @@ class ChatFrames(_Frames):
         delta = b'"delta": {"content": ' + json.dumps(text).encode() + b"}"
         return self._choice(delta + _logprobs(logprobs), None)
 
+    def tool_calls(self, deltas: list[dict[str, Any]]) -> bytes:
+        """Return the frame that adds to the answer's tool calls."""
+        return self._choice(b'"delta": {"tool_calls": ' + json.dumps(deltas).encode() + b"}", None)
+
     def finish(self, reason: FinishReason, **extra: Any) -> bytes:
         """Return the frame that says why the answer ended, and carries any `extra` keys."""
         tail = b"], " + json.dumps(extra).encode()[1:] if extra else b"]}"

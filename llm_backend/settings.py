@@ -113,6 +113,12 @@ class LlmSettings(BaseSettings):
     max_body_bytes: int = Field(
         default=4 * 2**20, ge=1024, description="Largest request body, bytes."
     )
+    max_schema_bytes: int = Field(
+        default=64 * 1024,
+        ge=256,
+        description="Largest JSON schema that an answer is held to, and largest sum of a request's "
+        "tool schemas, bytes.",
+    )
     api_key: SecretStr = Field(
         default=SecretStr(""), description="Bearer token that requests must carry. Empty: none."
     )

@@ -53,14 +53,14 @@ class _Routes:
 
     async def chat(self, request: Request) -> Response:
         wanted = await _parse(request, ChatRequest)
-        exchange = self._service.chat(wanted, request.headers)
+        exchange = await self._service.chat(wanted, request.headers)
         if wanted.stream:
             return StreamAnswer(exchange.frames(include_usage=wanted.include_usage))
         return BodyAnswer(exchange.body())
 
     async def complete(self, request: Request) -> Response:
         wanted = await _parse(request, TextRequest)
-        exchange = self._service.complete(wanted, request.headers)
+        exchange = await self._service.complete(wanted, request.headers)
         if wanted.stream:
             return StreamAnswer(exchange.frames(include_usage=wanted.include_usage))
         return BodyAnswer(exchange.body())
@@ -81,7 +81,7 @@ class _Routes:
         if wanted.prompt is not None:
             ids = tokenizer.encode(wanted.prompt, special_tokens=wanted.add_special_tokens)
         else:
-            ids = tokenizer.encode_chat(prepare.template_messages(wanted.messages or []))
+            ids = prepare.chat_prompt(wanted.messages or [], tokenizer)
         ready = self._service.dispatcher.ready
         return {
             "tokens": ids,

@@ -81,6 +81,8 @@ class Exchange:
 
     def _frame(self, piece: Piece) -> bytes:
         frame = self._format.content(piece) if piece.text or piece.tokens else b""
+        if piece.calls:
+            frame += self._format.calls(piece)
         if piece.finish_reason is not None:
             frame += self._format.finish(piece.index, piece.finish_reason)
         return frame

@@ -22,6 +22,9 @@ class Format(Protocol):
     def content(self, piece: Piece) -> bytes:
         """Return the frame of new text."""
 
+    def calls(self, piece: Piece) -> bytes:
+        """Return the frame of what was added to tool calls."""
+
     def finish(self, index: int, reason: FinishReason) -> bytes:
         """Return the frame that says why choice `index` ended."""
 
@@ -34,6 +37,8 @@ class Format(Protocol):
 
 class ChatFormat:
     """`chat.completion` and its chunks."""
+
+    ID = "chatcmpl"
 
     def __init__(
         self,
@@ -54,6 +59,10 @@ class ChatFormat:
     def content(self, piece: Piece) -> bytes:
         return self._frames[piece.index].content(piece.text, self._tokens(piece.tokens))
 
+    def calls(self, piece: Piece) -> bytes:
+        deltas = [call.to_wire(streamed=True) for call in piece.calls]
+        return self._frames[piece.index].tool_calls(deltas)
+
     def finish(self, index: int, reason: FinishReason) -> bytes:
         return self._frames[index].finish(reason)
 
@@ -64,7 +73,7 @@ class ChatFormat:
         listed = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": choice.text},
+                "message": _message(choice),
                 "logprobs": self._tokens(choice.tokens),
                 "finish_reason": choice.finish_reason,
             }
@@ -89,6 +98,8 @@ class ChatFormat:
 class TextFormat:
     """`text_completion`, whole and in chunks."""
 
+    ID = "cmpl"
+
     def __init__(
         self,
         head: dict[str, Any],
@@ -111,6 +122,9 @@ class TextFormat:
         if logprobs:
             self._offsets[piece.index] += sum(map(len, logprobs["tokens"]))
         return self._frames[piece.index].content(piece.text, logprobs)
+
+    def calls(self, piece: Piece) -> bytes:
+        return b""  # there are none: text completions offer no tools
 
     def finish(self, index: int, reason: FinishReason) -> bytes:
         return self._frames[index].finish(reason)
@@ -144,6 +158,13 @@ class TextFormat:
             "top_logprobs": tops,
             "text_offset": offsets,
         }
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    if not choice.calls:
+        return {"role": "assistant", "content": choice.text}
+    calls = [call.to_wire(streamed=False) for call in choice.calls]
+    return {"role": "assistant", "content": choice.text or None, "tool_calls": calls}
 
 
 def _body(head: dict[str, Any], kind: str, choices: list[dict[str, Any]], usage: Usage) -> bytes:

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.openai import ChatMessage
-from llm_backend.api.types import ChatRequest, SamplingRequest, TextRequest
-from llm_backend.errors import ContextLengthError, InvalidRequestError
+from llm_backend.api.tool_types import Message, Tool
+from llm_backend.api.types import SamplingRequest, TextRequest
+from llm_backend.errors import ContextLengthError, InvalidRequestError, UnsupportedFieldError
 from llm_backend.models.tokenizer import Tokenizer
 from llm_backend.runtime import ipc
 
 
-def chat_prompt(wanted: ChatRequest, tokenizer: Tokenizer) -> list[int]:
+def chat_prompt(
+    messages: Sequence[Message], tokenizer: Tokenizer, tools: Sequence[Tool] = ()
+) -> list[int]:
     """Return the prompt of a conversation.
 
     Raises:
         InvalidRequestError: the model's chat template refuses the messages.
+        UnsupportedFieldError: it knows no tools, or writes calls in an unknown form.
     """
-    return tokenizer.encode_chat(template_messages(wanted.messages))
-
-
-def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    """Return the messages as chat templates know them: `developer` is today's `system`."""
-    return [
-        {"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in messages
+    if tools:
+        _check_tool_support(tokenizer)
+    for i, message in enumerate(messages):
+        if message.about_tools and not tokenizer.takes_tools:
+            raise UnsupportedFieldError(
+                "This model's chat template knows no tool calls.", f"messages[{i}]"
+            )
+    offered = [
+        {"type": "function", "function": tool.function.model_dump(exclude={"strict"})}
+        for tool in tools
     ]
+    return tokenizer.encode_chat([message.for_template() for message in messages], offered)
+
+
+def _check_tool_support(tokenizer: Tokenizer) -> None:
+    if not tokenizer.takes_tools:
+        raise UnsupportedFieldError(
+            "This model's chat template has no tools; send the request without them.", "tools"
+        )
+    if tokenizer.tool_format is None:
+        raise UnsupportedFieldError(
+            "This model writes tool calls in a form that this service cannot read; send the "
+            "request without tools.",
+            "tools",
+        )
 
 
 def text_prompts(wanted: TextRequest, tokenizer: Tokenizer, vocab_size: int) -> list[list[int]]:
@@ -49,12 +69,14 @@ def submits(
     ready: ipc.Ready,
     tenant: str,
     deadline_s: float,
+    grammar: str = "",
 ) -> list[ipc.Submit]:
     """Return the sequences to generate: `n` for each prompt, in the order of the choices.
 
     Args:
         prefix: what their request ids begin with.
         ready: limits of the engine.
+        grammar: what each answer is held to; empty for any text.
 
     Raises:
         InvalidRequestError: a limit or token id is out of the engine's range.
@@ -74,6 +96,7 @@ def submits(
                     tenant=tenant,
                     cache_salt=wanted.cache_salt,
                     deadline_s=deadline_s,
+                    grammar=grammar,
                 )
             )
     return made

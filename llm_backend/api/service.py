@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from contracts import headers
 from llm_backend.api import prepare
 from llm_backend.api.choice import Choice
+from llm_backend.api.constraints import Constraints
 from llm_backend.api.dispatcher import Dispatcher
 from llm_backend.api.exchange import Exchange
 from llm_backend.api.formats import ChatFormat, TextFormat
 from llm_backend.api.metrics import Metrics
 from llm_backend.api.stops import StopStrings
+from llm_backend.api.tool_calls import ToolCallReader
+from llm_backend.api.tool_types import Tool
 from llm_backend.api.types import MAX_CHOICES, ChatRequest, SamplingRequest, TextRequest
 from llm_backend.errors import InvalidRequestError, ModelUnknownError, NotReadyError
 from llm_backend.models.tokenizer import Tokenizer
@@ -34,6 +37,7 @@ class Service:
         self.metrics = Metrics()
         self.tokenizer: Tokenizer | None = None
         self.created = int(time.time())
+        self._constraints = Constraints(settings.max_schema_bytes)
 
     def check_model(self, model: str) -> None:
         """See that the model asked for is the one served.
@@ -57,7 +61,7 @@ class Service:
             raise NotReadyError("The model is being prepared; try again soon.", None, 2)
         return self.tokenizer
 
-    def chat(self, wanted: ChatRequest, header: Mapping[str, str]) -> Exchange:
+    async def chat(self, wanted: ChatRequest, header: Mapping[str, str]) -> Exchange:
         """Admit a chat completion.
 
         Raises:
@@ -66,10 +70,12 @@ class Service:
         self.check_model(wanted.model)
         self.dispatcher.check_admission(wanted.n)
         tokenizer = self.need_tokenizer()
-        prompt = prepare.chat_prompt(wanted, tokenizer)
-        return self._exchange(wanted, [prompt], header, chat=True)
+        tools = wanted.offered_tools
+        prompt = prepare.chat_prompt(wanted.messages, tokenizer, tools)
+        grammar = await self._constraints.of(wanted, tokenizer.tool_format)
+        return self._exchange(wanted, [prompt], header, ChatFormat, grammar, tools)
 
-    def complete(self, wanted: TextRequest, header: Mapping[str, str]) -> Exchange:
+    async def complete(self, wanted: TextRequest, header: Mapping[str, str]) -> Exchange:
         """Admit a text completion.
 
         Raises:
@@ -85,18 +91,20 @@ class Service:
             )
         self.dispatcher.check_admission(sequences)
         prompts = prepare.text_prompts(wanted, self.need_tokenizer(), self._ready().vocab_size)
-        return self._exchange(wanted, prompts, header, chat=False)
+        grammar = await self._constraints.of(wanted, None)
+        return self._exchange(wanted, prompts, header, TextFormat, grammar)
 
     def _exchange(
         self,
         wanted: SamplingRequest,
         prompts: Sequence[list[int]],
         header: Mapping[str, str],
-        *,
-        chat: bool,
+        kind: type[ChatFormat | TextFormat],
+        grammar: str,
+        tools: Sequence[Tool] = (),
     ) -> Exchange:
         tokenizer = self.need_tokenizer()
-        answer_id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
+        answer_id = f"{kind.ID}-{uuid.uuid4().hex}"
         submits = prepare.submits(
             wanted,
             prompts,
@@ -104,16 +112,12 @@ class Service:
             ready=self._ready(),
             tenant=header.get(headers.TENANT, wanted.user),
             deadline_s=self._deadline(header),
+            grammar=grammar,
         )
-        choices = [
-            Choice(i, tokenizer.detokenizer(), StopStrings(wanted.stop_sequences))
-            for i in range(len(submits))
-        ]
+        choices = [self._choice(i, wanted, tools) for i in range(len(submits))]
         head = {"id": answer_id, "created": int(time.time()), "model": self.settings.model_id}
         logprobs = wanted.logprobs_wanted is not None
-        form = (ChatFormat if chat else TextFormat)(
-            head, len(choices), tokenizer, logprobs=logprobs
-        )
+        form = kind(head, len(choices), tokenizer, logprobs=logprobs)
         return Exchange(
             self.dispatcher,
             self.metrics,
@@ -123,6 +127,15 @@ class Service:
             len(prompts),
             streamed=wanted.stream,
         )
+
+    def _choice(self, index: int, wanted: SamplingRequest, tools: Sequence[Tool]) -> Choice:
+        tokenizer = self.need_tokenizer()
+        reader = None
+        if tools and tokenizer.tool_format is not None:
+            names = [tool.function.name for tool in tools]
+            reader = ToolCallReader(tokenizer.tool_format, names)
+        stops = StopStrings(wanted.stop_sequences)
+        return Choice(index, tokenizer.detokenizer(), stops, reader)
 
     def _ready(self) -> ipc.Ready:
         if self.dispatcher.ready is None:

@@ -33,7 +33,13 @@ def from_schema(schema: Schema) -> str:
 
 
 def from_calls(
-    calls: Sequence[tuple[str, Schema]], *, begin: str, end: str, key: str, parallel: bool
+    calls: Sequence[tuple[str, Schema]],
+    *,
+    begin: str,
+    end: str,
+    key: str,
+    parallel: bool,
+    optional: bool = False,
 ) -> str:
     """Return the grammar of an answer that consists of tool calls, at least one.
 
@@ -43,15 +49,32 @@ def from_calls(
         end: what it writes after it.
         key: the object's key for the arguments; that of the name is "name".
         parallel: whether a second call may follow.
+        optional: whether the answer may also be text, before calls or without any.
     """
-    more = ' ("\\n" call)*' if parallel else ""
+    rules = _optional_calls(begin, parallel) if optional else _only_calls(begin, parallel)
+    rules.append("body: " + " | ".join(f"body_{i}" for i in range(len(calls))))
     tail = _quoted(f"}}\n{end}")
-    rules = [f"start: call{more}", "call: " + " | ".join(f"call_{i}" for i in range(len(calls)))]
     for i, (name, schema) in enumerate(calls):
-        head = f'{begin}\n{{"name": {json.dumps(name)}, "{key}": '
+        head = f'\n{{"name": {json.dumps(name)}, "{key}": '
         body = json.dumps({**schema, **_LAYOUT})
-        rules.append(f"call_{i}: {_quoted(head)} %json {body} {tail}")
+        rules.append(f"body_{i}: {_quoted(head)} %json {body} {tail}")
     return str(LLMatcher.grammar_from_lark("\n".join(rules)))
+
+
+def _only_calls(begin: str, parallel: bool) -> list[str]:
+    more = ' ("\\n" call)*' if parallel else ""
+    return [f"start: call{more}", f"call: {_quoted(begin)} body"]
+
+
+def _optional_calls(begin: str, parallel: bool) -> list[str]:
+    """Return the rules of text in which the marker, once written, must be followed by a call."""
+    return [
+        f"start: call{'*' if parallel else '?'} rest",
+        "rest: TEXT",
+        "call: head body",
+        f"head[lazy]: TEXT {_quoted(begin)}",
+        r"TEXT: /(.|\n)*/",
+    ]
 
 
 def problem_with_schema(schema: Schema, max_bytes: int) -> str | None:

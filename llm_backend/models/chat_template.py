@@ -21,18 +21,19 @@ def compile_template(source: str) -> Template:
     Raises:
         jinja2.TemplateError: `source` is no template.
     """
-    return _environment().from_string(source)
+    return environment().from_string(source)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = ImmutableSandboxedEnvironment(
+def environment() -> Environment:
+    """Return the dialect."""
+    made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _now
-    return environment
+    made.filters["tojson"] = _tojson
+    made.globals["raise_exception"] = _raise
+    made.globals["strftime_now"] = _now
+    return made
 
 
 def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:

@@ -16,7 +16,9 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from llm_backend.errors import InvalidRequestError, ModelInvalidError
 from llm_backend.models import chat_template
+from llm_backend.models.chat_template import environment
 from llm_backend.models.detokenizer import Detokenizer
+from llm_backend.models.tool_format import ToolFormat, find_format, takes_tools
 
 
 class Tokenizer:
@@ -40,7 +42,12 @@ class Tokenizer:
         self._fast.no_padding()
         config = _config(directory / "tokenizer_config.json")
         self._specials = _special_texts(config)
-        self._template = _template(directory, config)
+        source = _template_source(directory, config)
+        self._template = _compiled(directory, source) if source is not None else None
+        self.takes_tools = source is not None and takes_tools(source, environment())
+        """Whether the chat template shows tools to the model."""
+        self.tool_format = self._tool_format(source) if self.takes_tools else None
+        """How the model writes tool calls; None if it has no tools, or writes them otherwise."""
 
     @property
     def has_chat_template(self) -> bool:
@@ -61,16 +68,20 @@ class Tokenizer:
         """
         return list(self._fast.encode(text, add_special_tokens=special_tokens).ids)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Return the prompt that asks the model for the conversation's next turn.
 
         Raises:
             InvalidRequestError: the model has no chat template, or its template refuses these
                 messages.
         """
-        return self.encode(self.render_chat(messages), special_tokens=False)
+        return self.encode(self.render_chat(messages, tools), special_tokens=False)
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> str:
         """Return the conversation in the model's layout, up to where its answer begins.
 
         Raises:
@@ -82,7 +93,10 @@ class Tokenizer:
             )
         try:
             return self._template.render(
-                messages=list(messages), add_generation_prompt=True, **self._specials
+                messages=list(messages),
+                tools=list(tools) or None,
+                add_generation_prompt=True,
+                **self._specials,
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise InvalidRequestError(
@@ -100,6 +114,12 @@ class Tokenizer:
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental decoder for one answer."""
         return Detokenizer(self.decode)
+
+    def _tool_format(self, source: str | None) -> ToolFormat | None:
+        form = find_format(source) if source is not None else None
+        if form is None or form.begin not in self.decode(self.encode(form.begin)):
+            return None  # a marker that is a special token is not seen in the decoded text
+        return form
 
 
 def _config(file: Path) -> dict[str, Any]:
@@ -125,15 +145,20 @@ def _special_texts(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _template(directory: Path, config: Mapping[str, Any]) -> Template | None:
-    """Return the chat template: a file of its own, else `chat_template` of the configuration."""
+def _template_source(directory: Path, config: Mapping[str, Any]) -> str | None:
+    """Return the chat template: a file of its own, else `chat_template` of the configuration.
+
+    Of several, by name, the one that also knows tools is taken before the default.
+    """
     file = directory / "chat_template.jinja"
     source = file.read_text() if file.is_file() else config.get("chat_template")
-    if isinstance(source, list):  # several, by name
+    if isinstance(source, list):
         named = {each["name"]: each["template"] for each in source}
-        source = named.get("default")
-    if source is None:
-        return None
+        source = named.get("tool_use", named.get("default"))
+    return source
+
+
+def _compiled(directory: Path, source: str) -> Template:
     try:
         return chat_template.compile_template(source)
     except TemplateError as error:

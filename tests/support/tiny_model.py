@@ -16,7 +16,19 @@ TEMPLATE = (
 )
 
 
-def write_tiny_model(directory: Path) -> Path:
+TOOL_TEMPLATE = """
+{%- for tool in tools or [] %}{{ tool.function.name ~ '|' }}{% endfor %}
+{%- for m in messages %}
+    {%- for call in m.tool_calls or [] %}
+        {{- '<tool_call>\n' ~ {"name": call.function.name, "arguments": call.function.arguments}
+            | tojson ~ '\n</tool_call>' }}
+    {%- endfor %}
+    {{- m.content }}
+{%- endfor %}"""
+"""Shows the tools' names; a call is a JSON object with "name" and "arguments"."""
+
+
+def write_tiny_model(directory: Path, template: str = TEMPLATE) -> Path:
     """Write a byte-level tokenizer whose first ids are `SPECIALS`, a template, and a weight."""
     directory.mkdir(parents=True, exist_ok=True)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -28,6 +40,6 @@ def write_tiny_model(directory: Path) -> Path:
     tokenizer.save(str(directory / "tokenizer.json"))
     save_file({"w": np.zeros(1, np.float32)}, directory / "model.safetensors")
     (directory / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    config = {"eos_token": "<eos>", "chat_template": TEMPLATE}
+    config = {"eos_token": "<eos>", "chat_template": template}
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
     return directory

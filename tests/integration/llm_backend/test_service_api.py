@@ -140,6 +140,8 @@ def test_request_id_is_echoed(service: ServiceProcess) -> None:
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 EMPTY = {"role": "user", "content": ""}
+TOOL = {"type": "function", "function": {"name": "f"}}
+BOUNDLESS = {"name": "x", "schema": {"type": "array", "uniqueItems": True}}
 NESTED = b'{"model":' + b"[" * 50_000
 
 
@@ -152,7 +154,15 @@ NESTED = b'{"model":' + b"[" * 50_000
         ("/v1/chat/completions", {**CHAT, "max_tokens": 0}, 400, "invalid_request", "max_tokens"),
         ("/v1/chat/completions", {**CHAT, "max_tokens": True}, 400, "invalid_request", None),
         ("/v1/chat/completions", {**CHAT, "n": 10**9}, 400, "invalid_request", "n"),
-        ("/v1/chat/completions", {**CHAT, "tools": []}, 400, "unsupported_field", "tools"),
+        ("/v1/chat/completions", {**CHAT, "tools": []}, 400, "invalid_request", "tools"),
+        ("/v1/chat/completions", {**CHAT, "tools": [TOOL]}, 400, "unsupported_field", "tools"),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "response_format": {"type": "json_schema", "json_schema": BOUNDLESS}},
+            400,
+            "invalid_request",
+            "response_format.json_schema.schema",
+        ),
         ("/v1/chat/completions", {**CHAT, "stop": ["x"] * 1000}, 400, "invalid_request", None),
         ("/v1/chat/completions", {**CHAT, "temperature": "hot"}, 400, "invalid_request", None),
         ("/v1/chat/completions", {**CHAT, "top_logprobs": 2}, 400, "invalid_request", None),
@@ -204,11 +214,18 @@ def test_over_long_prompt_names_both_numbers(service: ServiceProcess) -> None:
     assert "4096" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("role", ["tool", "wizard"])
-def test_wrong_role(service: ServiceProcess, role: str) -> None:
-    body = {"model": "tiny", "messages": [{"role": role, "content": "x"}]}
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "wizard"}, "messages[0].role"),
+        ({"role": "tool"}, "messages[0]"),  # says not whose result it is
+        ({"role": "tool", "tool_call_id": "1"}, "messages[0]"),  # no tools in this template
+    ],
+)
+def test_wrong_role(service: ServiceProcess, message: dict[str, str], param: str) -> None:
+    body = {"model": "tiny", "messages": [{**message, "content": "x"}]}
     response = service.post("/v1/chat/completions", body)
-    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages[0].role")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 def test_the_chat_template_s_own_refusal(service: ServiceProcess) -> None:

@@ -98,7 +98,7 @@ def test_prompts_of_every_form(tmp_path: Path) -> None:
 
 def test_developer_is_system() -> None:
     wanted = ChatRequest(model="m", messages=[{"role": "developer", "content": "x"}])  # type: ignore[list-item]
-    assert prepare.template_messages(wanted.messages) == [{"role": "system", "content": "x"}]
+    assert wanted.messages[0].for_template() == {"role": "system", "content": "x"}
 
 
 def test_parts_are_joined() -> None:
@@ -106,7 +106,7 @@ def test_parts_are_joined() -> None:
     wanted = ChatRequest.model_validate(
         {"model": "m", "messages": [{"role": "user", "content": parts}]}
     )
-    assert prepare.template_messages(wanted.messages)[0]["content"] == "ab"
+    assert wanted.messages[0].for_template()["content"] == "ab"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_parts_are_joined() -> None:
         {"max_tokens": 3, "max_completion_tokens": 4},
         {"top_logprobs": 1},
         {"stream_options": {"include_usage": True}},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_schema"}},
         {"tools": []},
     ],
 )

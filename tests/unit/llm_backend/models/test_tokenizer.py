@@ -14,7 +14,8 @@ from tokenizers import decoders, models, pre_tokenizers
 from llm_backend.errors import InvalidRequestError, ModelInvalidError
 from llm_backend.models.detokenizer import Detokenizer
 from llm_backend.models.tokenizer import Tokenizer
-from tests.support.tiny_model import SPECIALS, write_tiny_model
+from llm_backend.models.tool_format import HERMES
+from tests.support.tiny_model import SPECIALS, TOOL_TEMPLATE, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,33 @@ def test_broken_files(tmp_path: Path, file: str, content: str, message: str) -> 
     (model / file).write_text(content)
     with pytest.raises(ModelInvalidError, match=message):
         Tokenizer(model)
+
+
+def test_a_template_s_tools_and_how_it_writes_calls(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    assert (tokenizer.takes_tools, tokenizer.tool_format) == (False, None)
+    other = Tokenizer(write_tiny_model(tmp_path / "other", "{{ tools | tojson }}[TOOL_CALLS]"))
+    assert (other.takes_tools, other.tool_format) == (True, None)
+    hermes = Tokenizer(write_tiny_model(tmp_path / "hermes", TOOL_TEMPLATE))
+    assert hermes.tool_format == HERMES
+    call = {"function": {"name": "f", "arguments": {"a": "é"}}}
+    turns = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    shown = hermes.render_chat(turns, [{"function": {"name": "f"}}])
+    assert shown == 'f|<tool_call>\n{"name": "f", "arguments": {"a": "é"}}\n</tool_call>'
+
+
+def test_a_marker_that_is_a_special_token_cannot_be_read(tmp_path: Path) -> None:
+    """Decoding leaves special tokens out."""
+    directory = write_tiny_model(tmp_path, TOOL_TEMPLATE)
+    fast = FastTokenizer.from_file(str(directory / "tokenizer.json"))
+    fast.add_special_tokens([HERMES.begin])
+    fast.save(str(directory / "tokenizer.json"))
+    tokenizer = Tokenizer(directory)
+    assert (tokenizer.takes_tools, tokenizer.tool_format) == (True, None)
+
+
+def test_of_named_templates_the_one_with_tools_is_taken(tmp_path: Path) -> None:
+    directory = write_tiny_model(tmp_path)
+    named = [("default", "a"), ("tool_use", TOOL_TEMPLATE)]
+    listed = [{"name": name, "template": template} for name, template in named]
+    (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": listed}))
+    assert Tokenizer(directory).tool_format == HERMES
