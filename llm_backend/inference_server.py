@@ -35,6 +35,7 @@ from llm_backend.settings import LlmSettings
 
 _BACKLOG = 2048
 _SEND_BUFFER_BYTES = 64 * 1024
+_KEEPALIVE_S = 30
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ def listen(settings: LlmSettings) -> socket.socket:
     # The kernel cuts a connection whose client stops reading; every accepted socket inherits it.
     timeout_ms = int(settings.send_timeout_s * 1000)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    # A client whose host vanished never says goodbye: ask idle connections now and then.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
     # Left to itself, the kernel buffers megabytes for a client that does not read.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -74,7 +75,9 @@ class _Routes:
     async def tokenize(self, request: Request) -> Response:
         wanted = await _parse(request, TokenizeRequest)
         self._service.check_model(wanted.model)
-        return json_response(health.dump(self._tokens(wanted)))
+        work = partial(self._tokens, wanted)
+        tokens = await self._service.beside_the_loop(work, request.headers)
+        return json_response(health.dump(tokens))
 
     def _tokens(self, wanted: TokenizeRequest) -> dict[str, object]:
         tokenizer = self._service.need_tokenizer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import MutableMapping
@@ -38,6 +39,7 @@ class Edge:
         self._service = service
         self._key = service.settings.api_key.get_secret_value()
         self._max_body = service.settings.max_body_bytes
+        self._patience_s = service.settings.send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,24 +70,36 @@ class Edge:
             )
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Refuse a body that is too large: by its announced length, else while it comes."""
+        """Refuse a body that is too large, by its announced length, else while it comes.
+
+        And one that stops coming, or a client that is gone would hold its connection for ever.
+        """
         too_large = PayloadTooLargeError(
             f"The body is larger than {self._max_body} bytes; send a smaller one."
         )
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdigit() and int(announced) > self._max_body:
             raise too_large
-        read = 0
+        read, complete = 0, False
 
         async def limited() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, complete
+            message = await (receive() if complete else self._soon(receive))
+            complete = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > self._max_body:
                 raise too_large
             return message
 
         return limited
+
+    async def _soon(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await receive()
+        except TimeoutError:
+            message = f"Nothing of the request's body came for {self._patience_s:g} s; send it all."
+            raise InvalidBodyError(Code.INVALID_REQUEST, message) from None
 
     def _load(self) -> str:
         """Return the load figures that a client's balancer chooses by."""

@@ -12,11 +12,19 @@ from llm_backend.runtime import ipc
 
 
 def chat_prompt(
-    messages: Sequence[Message], tokenizer: Tokenizer, tools: Sequence[Tool] = ()
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    tools: Sequence[Tool] = (),
+    *,
+    max_model_len: int | None = None,
 ) -> list[int]:
     """Return the prompt of a conversation.
 
+    Args:
+        max_model_len: tokens; a text that cannot fit is refused before it is tokenised.
+
     Raises:
+        ContextLengthError: it cannot fit.
         InvalidRequestError: the model's chat template refuses the messages.
         UnsupportedFieldError: it knows no tools, or writes calls in an unknown form.
     """
@@ -31,7 +39,9 @@ def chat_prompt(
         {"type": "function", "function": tool.function.model_dump(exclude={"strict"})}
         for tool in tools
     ]
-    return tokenizer.encode_chat([message.for_template() for message in messages], offered)
+    text = tokenizer.render_chat([message.for_template() for message in messages], offered)
+    _check_size(text, tokenizer, max_model_len)
+    return tokenizer.encode(text, special_tokens=False)
 
 
 def _check_tool_support(tokenizer: Tokenizer) -> None:
@@ -47,18 +57,33 @@ def _check_tool_support(tokenizer: Tokenizer) -> None:
         )
 
 
-def text_prompts(wanted: TextRequest, tokenizer: Tokenizer, vocab_size: int) -> list[list[int]]:
+def text_prompts(
+    wanted: TextRequest, tokenizer: Tokenizer, vocab_size: int, max_model_len: int
+) -> list[list[int]]:
     """Return the prompts of a text completion.
 
     Raises:
         InvalidRequestError: a token id is not in the vocabulary.
+        ContextLengthError: a text cannot fit `max_model_len` tokens.
     """
-    prompts = [
-        tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in wanted.prompts
-    ]
-    for prompt in prompts:
+    prompts = []
+    for given in wanted.prompts:
+        if isinstance(given, str):
+            _check_size(given, tokenizer, max_model_len)
+        prompt = tokenizer.encode(given) if isinstance(given, str) else given
         _check_ids(prompt, vocab_size, "prompt")
+        prompts.append(prompt)
     return prompts
+
+
+def _check_size(text: str, tokenizer: Tokenizer, max_model_len: int | None) -> None:
+    """Refuse a text that is too long whatever its tokens: tokenising megabytes takes seconds."""
+    least = len(text) // tokenizer.longest_token
+    if max_model_len is not None and least > max_model_len:
+        raise ContextLengthError(
+            f"The prompt has at least {least} tokens, but the model's context length is "
+            f"{max_model_len}. Shorten the prompt."
+        )
 
 
 def submits(

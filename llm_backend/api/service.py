@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from contracts import headers
 from llm_backend.api import prepare
@@ -23,6 +26,9 @@ from llm_backend.models.tokenizer import Tokenizer
 from llm_backend.runtime import ipc
 from llm_backend.runtime.supervisor import Supervisor
 from llm_backend.settings import LlmSettings
+
+_SHORT_BODY_BYTES = 16 * 1024
+_T = TypeVar("_T")
 
 
 class Service:
@@ -71,7 +77,9 @@ class Service:
         self.dispatcher.check_admission(wanted.n)
         tokenizer = self.need_tokenizer()
         tools = wanted.offered_tools
-        prompt = prepare.chat_prompt(wanted.messages, tokenizer, tools)
+        limit = self._ready().max_model_len
+        work = partial(prepare.chat_prompt, wanted.messages, tokenizer, tools, max_model_len=limit)
+        prompt = await self.beside_the_loop(work, header)
         grammar = await self._constraints.of(wanted, tokenizer.tool_format)
         return self._exchange(wanted, [prompt], header, ChatFormat, grammar, tools)
 
@@ -90,9 +98,23 @@ class Service:
                 "n",
             )
         self.dispatcher.check_admission(sequences)
-        prompts = prepare.text_prompts(wanted, self.need_tokenizer(), self._ready().vocab_size)
+        tokenizer, ready = self.need_tokenizer(), self._ready()
+        work = partial(
+            prepare.text_prompts, wanted, tokenizer, ready.vocab_size, ready.max_model_len
+        )
+        prompts = await self.beside_the_loop(work, header)
         grammar = await self._constraints.of(wanted, None)
         return self._exchange(wanted, prompts, header, TextFormat, grammar)
+
+    async def beside_the_loop(self, work: Callable[[], _T], header: Mapping[str, str]) -> _T:
+        """Do what takes time in proportion to a request's body: in a thread if that is long.
+
+        Tokenising a megabyte takes a second; the tokens of others must not wait for it.
+        """
+        length = header.get("content-length", "")
+        if length.isdigit() and int(length) <= _SHORT_BODY_BYTES:
+            return work()
+        return await asyncio.to_thread(work)
 
     def _exchange(
         self,

@@ -103,6 +103,10 @@ class Message(ChatMessage):
         return self
 
     @property
+    def text(self) -> str:
+        return "" if self.content is None else super().text
+
+    @property
     def about_tools(self) -> bool:
         """Whether only a template that knows tools can show this turn."""
         return self.tool_calls is not None or self.role == "tool"
@@ -110,7 +114,7 @@ class Message(ChatMessage):
     def for_template(self) -> dict[str, Any]:
         """Return the turn as chat templates know it: `developer` is today's `system`."""
         role = "system" if self.role == "developer" else self.role
-        turn: dict[str, Any] = {"role": role, "content": self.text if self.content else ""}
+        turn: dict[str, Any] = {"role": role, "content": self.text}
         if self.tool_calls is not None:
             turn["tool_calls"] = [call.for_template() for call in self.tool_calls]
         if self.tool_call_id is not None:

@@ -17,6 +17,9 @@ from llm_backend.engine.grammar import ANY_OBJECT, Schema
 MAX_CHOICES = 64
 """Most sequences that one request may ask for: prompts times `n`."""
 
+MAX_BIASES = 1024
+"""Most entries of `logit_bias`, which cost time at every token."""
+
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -59,7 +62,7 @@ class SamplingRequest(GenerationRequest):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: dict[
         Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]
-    ] = Field(default_factory=dict)
+    ] = Field(default_factory=dict, max_length=MAX_BIASES)
     ignore_eos: bool = False
     """Keep generating past the model's end-of-sequence token."""
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -20,6 +20,17 @@ from llm_backend.models.chat_template import environment
 from llm_backend.models.detokenizer import Detokenizer
 from llm_backend.models.tool_format import ToolFormat, find_format, takes_tools
 
+_TEMPLATE_FAULTS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
+"""What a template may raise over messages that it was not written for."""
+
 
 class Tokenizer:
     """One model's tokenizer, shared by all requests.
@@ -40,6 +51,8 @@ class Tokenizer:
             raise ModelInvalidError(f"{file} is not a tokenizer ({error}).") from error
         self._fast.no_truncation()
         self._fast.no_padding()
+        self.longest_token = max(map(len, self._fast.get_vocab(with_added_tokens=True)), default=1)
+        """Characters of the longest token: no text of this many times N has fewer than N tokens."""
         config = _config(directory / "tokenizer_config.json")
         self._specials = _special_texts(config)
         source = _template_source(directory, config)
@@ -98,7 +111,7 @@ class Tokenizer:
                 add_generation_prompt=True,
                 **self._specials,
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except _TEMPLATE_FAULTS as error:
             raise InvalidRequestError(
                 f"The model's chat template refuses these messages: {error}", "messages"
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from typing import Any
@@ -163,6 +164,15 @@ NESTED = b'{"model":' + b"[" * 50_000
             "invalid_request",
             "response_format.json_schema.schema",
         ),
+        ("/v1/chat/completions", {**CHAT, "banana": 1}, 400, "unsupported_field", "banana"),
+        ("/v1/chat/completions", {**CHAT, "best_of": 2}, 400, "unsupported_field", "best_of"),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "logit_bias": {f"{i:05}": 1 for i in range(2000)}},
+            400,
+            "invalid_request",
+            "logit_bias",
+        ),
         ("/v1/chat/completions", {**CHAT, "stop": ["x"] * 1000}, 400, "invalid_request", None),
         ("/v1/chat/completions", {**CHAT, "temperature": "hot"}, 400, "invalid_request", None),
         ("/v1/chat/completions", {**CHAT, "top_logprobs": 2}, 400, "invalid_request", None),
@@ -180,6 +190,15 @@ NESTED = b'{"model":' + b"[" * 50_000
         ("/v1/chat/completions", b"", 400, "invalid_json", None),
         ("/v1/chat/completions", b'{"model": "\xff"}', 400, "invalid_json", None),
         ("/v1/chat/completions", b'{"model": "tiny", "temperature": NaN}', 400, None, None),
+        ("/v1/completions", b'{"model": "tiny", "prompt": "\\ud800"}', 400, "invalid_json", None),
+        (
+            "/v1/completions",
+            b'{"model": "tiny", "prompt": "a", "temperature": 1e999}',
+            400,
+            "invalid_request",
+            "temperature",
+        ),
+        ("/v1/chat/completions", b"x" * 10_000_000, 413, "payload_too_large", None),
         ("/v1/chat/completions", NESTED, 400, "invalid_json", None),
         ("/v1/chat/completions", b"[]", 400, "invalid_request", None),
         ("/v1/chat/completions", b" " * 100_001, 413, "payload_too_large", None),
@@ -261,6 +280,45 @@ def test_a_client_that_gives_up_frees_its_place(service: ServiceProcess) -> None
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{service.url}/v1/completions", json=body, timeout=0.3)
     wait_for(lambda: running(service) == 0, 2, "cancelled")
+
+
+def test_a_long_body_of_unknown_length_is_refused_while_it_comes(service: ServiceProcess) -> None:
+    pieces = (b"x" * 50_000 for _ in range(200))
+    response = httpx.post(f"{service.url}/v1/completions", content=pieces, timeout=60)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_may_vanish_at_any_point(service: ServiceProcess, reset: bool) -> None:
+    body = {"model": "tiny", "prompt": "ab", "max_tokens": 4000, "stream": True, **ENDLESS}
+    raw = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
+    request = head.encode() + raw
+    host, port = service.url.removeprefix("http://").split(":")
+    for length in (0, 1, 20, len(head) - 1, len(head), len(request) - 1, len(request)):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(request[:length])
+            if reset:  # no farewell, as from a process that is killed with data unread
+                linger = struct.pack("ii", 1, 0)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    wait_for(lambda: running(service) == 0, 30, "cancelled")
+    assert service.post("/v1/chat/completions", CHAT).status_code == 200
+    assert service.readyz()[1]["restarts"] == 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_http_is_a_400(service: ServiceProcess, raw: bytes) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(raw)
+        assert client.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_client_that_never_reads_is_cut_off(service: ServiceProcess) -> None:

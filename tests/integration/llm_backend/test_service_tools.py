@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.llm_service import ServiceProcess, running_service
@@ -130,3 +132,18 @@ def test_refusals(service: ServiceProcess, fields: dict[str, Any], param: str | 
     error = response.json()["error"]
     assert response.status_code == 400, error
     assert param is None or error["param"] == param
+
+
+def test_megabytes_of_text_do_not_hold_up_others(service: ServiceProcess) -> None:
+    """Here, since this service takes bodies of the default size."""
+    text = "1" * 3_000_000
+    refused = service.post("/v1/completions", {"model": "tiny", "prompt": text})
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
+    with ThreadPoolExecutor(1) as thread:
+        counted = thread.submit(service.post, "/tokenize", {"model": "tiny", "prompt": text})
+        answered = 0
+        while not counted.done():
+            httpx.get(f"{service.url}/healthz", timeout=60)
+            answered += 1
+    assert counted.result().json()["count"] == len(text)
+    assert answered > 2  # a loop that is busy tokenising answers the first, and then no more

@@ -93,7 +93,18 @@ def test_prompts_of_every_form(tmp_path: Path) -> None:
     tokenizer = Tokenizer(write_tiny_model(tmp_path))
     a, b = tokenizer.encode("a"), tokenizer.encode("b")
     for prompt, expected in [("a", [a]), (a, [a]), (["a", "b"], [a, b]), ([a, b], [a, b])]:
-        assert prepare.text_prompts(text(prompt=prompt), tokenizer, 300) == expected
+        assert prepare.text_prompts(text(prompt=prompt), tokenizer, 300, 9) == expected
+
+
+def test_a_text_that_cannot_fit_is_not_tokenised(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(write_tiny_model(tmp_path))
+    long = "x" * (10 * tokenizer.longest_token)
+    with pytest.raises(ContextLengthError, match="at least 10 tokens"):
+        prepare.text_prompts(text(prompt=long), tokenizer, 300, 9)
+    conversation = {"model": "m", "messages": [{"role": "user", "content": long}]}
+    messages = ChatRequest.model_validate(conversation).messages
+    with pytest.raises(ContextLengthError, match="at least 10 tokens"):
+        prepare.chat_prompt(messages, tokenizer, max_model_len=9)
 
 
 def test_developer_is_system() -> None:

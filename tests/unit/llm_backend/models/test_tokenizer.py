@@ -155,3 +155,24 @@ def test_of_named_templates_the_one_with_tools_is_taken(tmp_path: Path) -> None:
     listed = [{"name": name, "template": template} for name, template in named]
     (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": listed}))
     assert Tokenizer(directory).tool_format == HERMES
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('no') }}",
+        "{{ messages[0].content.nothing.more }}",
+        "{{ 1 / (messages | length - 1) }}",
+        "{{ messages[0].content + 1 }}",
+        "{{ messages[0].content.format_map }}{{ ''.join(5) }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ '%d' % messages[0].content }}",
+        "{{ [][3].x }}",
+    ],
+)
+def test_whatever_goes_wrong_in_a_template_is_the_request_s_fault(
+    tmp_path: Path, template: str
+) -> None:
+    tokenizer = Tokenizer(write_tiny_model(tmp_path, template))
+    with pytest.raises(InvalidRequestError, match="template refuses"):
+        tokenizer.render_chat([{"role": "user", "content": "x"}])
