@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
+import openai
 import pytest
 
 from llm_backend.models import store
@@ -63,9 +64,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         yield it
 
 
+@pytest.fixture(scope="module")
+def client(service: ServiceProcess) -> Iterator[openai.OpenAI]:
+    with service.openai as client:
+        yield client
+
+
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
-def test_json_schema(service: ServiceProcess, temperature: float) -> None:
-    answer = service.openai.chat.completions.create(
+def test_json_schema(client: openai.OpenAI, temperature: float) -> None:
+    answer = client.chat.completions.create(
         model="smol",
         messages=ASKED,
         response_format=FORMAT,
@@ -80,9 +87,9 @@ def test_json_schema(service: ServiceProcess, temperature: float) -> None:
         jsonschema.validate(json.loads(choice.message.content or ""), PERSON)
 
 
-def test_streamed(service: ServiceProcess) -> None:
+def test_streamed(client: openai.OpenAI) -> None:
     chunks = list(
-        service.openai.chat.completions.create(
+        client.chat.completions.create(
             model="smol", messages=ASKED, response_format=FORMAT, temperature=0, stream=True
         )
     )
@@ -102,8 +109,8 @@ def test_what_cuts_an_answer_is_told(service: ServiceProcess) -> None:
     assert "age" not in cut["text"]
 
 
-def test_json_object(service: ServiceProcess) -> None:
-    answer = service.openai.chat.completions.create(
+def test_json_object(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
         model="smol",
         messages=ASKED,
         response_format={"type": "json_object"},
@@ -125,8 +132,8 @@ def test_a_schema_that_cannot_be_enforced(service: ServiceProcess) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_required_tools(service: ServiceProcess, stream: bool) -> None:
-    with service.openai.chat.completions.stream(
+def test_required_tools(client: openai.OpenAI, stream: bool) -> None:
+    with client.chat.completions.stream(
         model="smol",
         messages=ASKED,
         tools=TOOLS,
@@ -147,8 +154,8 @@ def test_required_tools(service: ServiceProcess, stream: bool) -> None:
             jsonschema.validate(json.loads(call.function.arguments), CITY)
 
 
-def test_a_named_tool(service: ServiceProcess) -> None:
-    answer = service.openai.chat.completions.create(
+def test_a_named_tool(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
         model="smol",
         messages=ASKED,
         tools=TOOLS,
@@ -164,10 +171,12 @@ def test_a_named_tool(service: ServiceProcess) -> None:
     jsonschema.validate(json.loads(call.function.arguments), CITY)
 
 
-def test_a_strict_tool_is_held_to_its_schema_wherever_it_is_called(service: ServiceProcess) -> None:
+def test_a_strict_tool_is_held_to_its_schema_wherever_it_is_called(
+    service: ServiceProcess, client: openai.OpenAI
+) -> None:
     """The marker is made likely; once it is written, a call follows."""
     start = service.post("/tokenize", {"model": "smol", "prompt": "<tool_call>"}).json()["tokens"]
-    answer = service.openai.chat.completions.create(
+    answer = client.chat.completions.create(
         model="smol",
         messages=ASKED,
         tools=TOOLS,

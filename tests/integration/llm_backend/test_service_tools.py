@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from tests.support.llm_service import ServiceProcess, running_service
@@ -34,12 +35,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         yield running
 
 
+@pytest.fixture(scope="module")
+def client(service: ServiceProcess) -> Iterator[openai.OpenAI]:
+    with service.openai as client:
+        yield client
+
+
 def user(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
-def test_calls_are_found_in_the_answer(service: ServiceProcess) -> None:
-    answer = service.openai.chat.completions.create(
+def test_calls_are_found_in_the_answer(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
         model="tiny", messages=user(f"On it.\n{CALL}\n{CALL}"), tools=TOOLS
     )
     choice = answer.choices[0]
@@ -52,8 +59,8 @@ def test_calls_are_found_in_the_answer(service: ServiceProcess) -> None:
 
 
 @pytest.mark.parametrize("choices", [1, 2])
-def test_streamed_calls(service: ServiceProcess, choices: int) -> None:
-    stream = service.openai.chat.completions.create(
+def test_streamed_calls(client: openai.OpenAI, choices: int) -> None:
+    stream = client.chat.completions.create(
         model="tiny", messages=user(f"On it.\n{CALL}"), tools=TOOLS, stream=True, n=choices
     )
     said, arguments, reasons = [""] * choices, [""] * choices, [""] * choices
@@ -74,8 +81,8 @@ def test_streamed_calls(service: ServiceProcess, choices: int) -> None:
     assert reasons == ["tool_calls"] * choices
 
 
-def test_a_call_cut_by_the_limit_says_so(service: ServiceProcess) -> None:
-    answer = service.openai.chat.completions.create(
+def test_a_call_cut_by_the_limit_says_so(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
         model="tiny", messages=user(CALL), tools=TOOLS, max_tokens=50
     )
     choice = answer.choices[0]
@@ -85,8 +92,8 @@ def test_a_call_cut_by_the_limit_says_so(service: ServiceProcess) -> None:
         json.loads(choice.message.tool_calls[0].function.arguments)  # type: ignore[union-attr]
 
 
-def test_none_shows_no_tools_and_reads_no_calls(service: ServiceProcess) -> None:
-    answer = service.openai.chat.completions.create(
+def test_none_shows_no_tools_and_reads_no_calls(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
         model="tiny", messages=user(CALL), tools=TOOLS, tool_choice="none"
     )
     assert answer.choices[0].message.content == CALL
@@ -94,17 +101,17 @@ def test_none_shows_no_tools_and_reads_no_calls(service: ServiceProcess) -> None
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_a_result_goes_back_to_the_model(service: ServiceProcess) -> None:
-    first = service.openai.chat.completions.create(
-        model="tiny", messages=user(CALL), tools=TOOLS
-    ).choices[0]
+def test_a_result_goes_back_to_the_model(client: openai.OpenAI) -> None:
+    first = client.chat.completions.create(model="tiny", messages=user(CALL), tools=TOOLS).choices[
+        0
+    ]
     assert first.message.tool_calls
     turns: list[Any] = [
         *user("Weather?"),
         first.message.model_dump(exclude_none=True),
         {"role": "tool", "tool_call_id": first.message.tool_calls[0].id, "content": "sunny"},
     ]
-    answer = service.openai.chat.completions.create(model="tiny", messages=turns)
+    answer = client.chat.completions.create(model="tiny", messages=turns)
     assert answer.choices[0].message.content == f"Weather?{CALL}w|sunny"
 
 
