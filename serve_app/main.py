@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,11 +83,12 @@ def _serve(signals: _Signals) -> None:
     from ray.exceptions import RayTaskError
 
     from serve_app import app as application
+    from serve_app import own_ray
 
     settings = ServeSettings()
     _check_exposure(settings)
     _check_port(settings)
-    with _preparation() as prepared, _own_ray(settings):
+    with _preparation() as prepared, own_ray.running(settings):
         signals.check()
         try:
             serve.start(
@@ -170,26 +170,6 @@ def _preparation() -> Iterator[Callable[[], None]]:
             yield wait
         finally:
             process.kill()
-
-
-@contextmanager
-def _own_ray(settings: ServeSettings) -> Iterator[None]:
-    """Run a Ray instance that ends with the block, whatever else runs on this host."""
-    import ray
-
-    with tempfile.TemporaryDirectory(prefix="isthmus-", ignore_cleanup_errors=True) as directory:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=settings.ray_cpus,
-                num_gpus=0,
-                include_dashboard=False,
-                object_store_memory=settings.ray_object_store_mib * 2**20,
-                _temp_dir=directory,
-            )
-            yield
-        finally:
-            ray.shutdown()
 
 
 if __name__ == "__main__":

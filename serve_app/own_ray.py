@@ -1,0 +1,62 @@
+"""A Ray instance that belongs to this process: nothing of it is left when the block ends."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import ray
+
+from serve_app.settings import ServeSettings
+
+REAP_TIMEOUT_S = 5.0
+"""How long Ray's processes may take to end by themselves before they are killed."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@contextmanager
+def running(settings: ServeSettings) -> Iterator[None]:
+    """Run a Ray instance that ends with the block, whatever else runs on this host."""
+    _adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="isthmus-", ignore_cleanup_errors=True) as directory:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=settings.ray_cpus,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=settings.ray_object_store_mib * 2**20,
+                _temp_dir=directory,
+            )
+            yield
+        finally:
+            ray.shutdown()
+            _reap()
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what Ray's processes leave behind (Linux only).
+
+    A raylet that is stopped while it starts leaves its agents running: they look for their parent
+    only every few seconds, five times over. As orphans they would be init's; this way they are
+    found among this process's own children.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _reap() -> None:
+    """Wait for what Ray left of itself, then kill it."""
+    left = psutil.Process().children(recursive=True)
+    _, left = psutil.wait_procs(left, timeout=REAP_TIMEOUT_S)
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(left, timeout=REAP_TIMEOUT_S)
