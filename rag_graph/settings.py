@@ -32,6 +32,21 @@ class RagSettings(BaseSettings):
         description="Directories of more ONNX embedding models (model.onnx, tokenizer.json), "
         "separated by commas, for collections that were embedded with them.",
     )
+    embedder_url: str = Field(
+        default="",
+        description="Base URL of an OpenAI-compatible endpoint that embeds new collections, such "
+        "as http://127.0.0.1:8080/v1. Empty: the bundled model.",
+    )
+    embedder_model: str = Field(default="", description="Model to ask for at embedder_url.")
+    embedder_dimension: int = Field(
+        default=0, ge=0, description="Length of the vectors of embedder_model."
+    )
+    embedder_api_key: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token for embedder_url. Empty: none."
+    )
+    embedder_timeout_s: float = Field(
+        default=30.0, gt=0, description="Seconds that one request to embedder_url may take."
+    )
     chunk_tokens: int = Field(
         default=200, ge=32, le=254, description="Longest chunk, in the embedder's tokens."
     )
@@ -207,6 +222,12 @@ class RagSettings(BaseSettings):
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
+
+    @model_validator(mode="after")
+    def _check_embedder(self) -> Self:
+        if self.embedder_url and not (self.embedder_model and self.embedder_dimension):
+            raise ValueError("RAG_EMBEDDER_URL needs RAG_EMBEDDER_MODEL and RAG_EMBEDDER_DIMENSION")
+        return self
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from rag_graph.errors import EmbedderError
 from rag_graph.retrieval import bundled
+from rag_graph.retrieval.http_embedder import HttpEmbedder
 from rag_graph.settings import RagSettings
 
 Vectors = npt.NDArray[np.float32]
@@ -168,7 +169,7 @@ async def open_embedder(settings: RagSettings) -> Embedder:
 
 
 async def open_embedders(settings: RagSettings) -> Embedders:
-    """Return the bundled model and those of RAG_EMBEDDER_DIRS.
+    """Return the models at hand: RAG_EMBEDDER_URL's, if set, the bundled, RAG_EMBEDDER_DIRS'.
 
     Raises:
         EmbedderError: one of them cannot be had.
@@ -177,7 +178,22 @@ async def open_embedders(settings: RagSettings) -> Embedders:
         await asyncio.to_thread(_from_directory, folder, settings.embedder_threads)
         for folder in settings.embedder_folders
     ]
-    return Embedders([await open_embedder(settings), *others])
+    own = await open_embedder(settings)
+    remote = [_from_endpoint(settings, own)] if settings.embedder_url else []
+    return Embedders([*remote, own, *others])
+
+
+def _from_endpoint(settings: RagSettings, own: Embedder) -> HttpEmbedder:
+    """Return the model of RAG_EMBEDDER_URL; chunks are sized by the bundled model's tokens."""
+    return HttpEmbedder(
+        settings.embedder_url,
+        settings.embedder_model,
+        settings.embedder_dimension,
+        own.count,
+        own.max_tokens,
+        settings.embedder_api_key.get_secret_value(),
+        settings.embedder_timeout_s,
+    )
 
 
 def _from_directory(folder: Path, threads: int) -> OnnxEmbedder:
