@@ -43,13 +43,21 @@ class Services:
     memory: Memory
     limiter: Limiter = field(default_factory=Limiter)
 
-    def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:
+    async def identify(self, sent: Mapping[str, str]) -> Key:
+        """Return the key of a request with the headers `sent`.
+
+        Raises:
+            RequestError: it carries none, or none that is known.
+        """
+        return self.keys.of(sent)
+
+    async def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:
         """Return the key of a request with the headers `sent`, having counted the request.
 
         Raises:
             RequestError: the key is unknown, may not do this, or has used up its minute.
         """
-        key = self.keys.of(sent)
+        key = await self.identify(sent)
         self.limiter.admit(key)
         key.check(right, collection)
         return key

@@ -31,7 +31,7 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/v1/models", summary="Models that chat completions take")
     async def models(request: Request) -> ModelList:
-        services.keys.of(request.headers)
+        await services.identify(request.headers)
         rag = Model(id=served, created=started, owned_by="isthmus")
         return ModelList(data=[rag, *await _llm_models(services)])
 
@@ -64,9 +64,9 @@ async def _events(services: Services, wanted: ChatRequest, sent: Mapping[str, st
     served = services.serve.model_name
     route, _, named = wanted.model.partition("/")
     if wanted.model == served or (route == served and named):
-        key = services.authorize(sent, "ask", wanted.collection)
+        key = await services.authorize(sent, "ask", wanted.collection)
         return services.answer(question(wanted, sent, key.tenant, named or None))
-    services.authorize(sent, "ask", None)
+    await services.authorize(sent, "ask", None)
     known = [model.id for model in await _llm_models(services)]
     if wanted.model not in known:
         message = f"The model {wanted.model!r} does not exist; ask for {served!r}."

@@ -28,7 +28,7 @@ def router(services: Services) -> APIRouter:
         file: Annotated[UploadFile, File(description="Markdown, text, HTML or PDF.")],
         collection: Annotated[str, Form(min_length=1, max_length=64)] = DEFAULT_COLLECTION,
     ) -> Response:
-        services.authorize(request.headers, "ingest", collection)
+        await services.authorize(request.headers, "ingest", collection)
         _only(await request.form(), "file", "collection")
         name = document_name(file.filename or "")
         report = await services.ingest(name, await file.read(), collection)

@@ -62,7 +62,7 @@ class _Tools:
     ) -> dict[str, Any]:
         """Answer a question from the documents. Progress messages carry the text as it comes."""
         with _tool_errors():
-            self._authorize(ctx, "ask", collection)
+            await self._authorize(ctx, "ask", collection)
             asked = Question(question, collection=collection, top_k=top_k)
             async with aclosing(self._services.answer(asked)) as events:
                 pieces = 0
@@ -84,14 +84,14 @@ class _Tools:
     ) -> dict[str, Any]:
         """Find the passages of the documents that match a query, best first."""
         with _tool_errors():
-            self._authorize(ctx, "ask", collection)
+            await self._authorize(ctx, "ask", collection)
             passages = await self._services.search(SearchQuery(query, collection, top_k))
             return {"passages": [asdict(passage) for passage in passages]}
 
     async def list_collections(self, ctx: Context[Any, Any]) -> dict[str, list[str]]:
         """List the collections of documents that can be searched."""
         with _tool_errors():
-            key = self._services.keys.of(_headers(ctx))
+            key = await self._services.identify(_headers(ctx))
             names = await self._services.collections()
             return {"collections": [name for name in names if key.sees(name)]}
 
@@ -104,7 +104,7 @@ class _Tools:
     ) -> dict[str, Any]:
         """Generate text with the LLM alone, without any documents."""
         with _tool_errors():
-            self._authorize(ctx, "ask", None)
+            await self._authorize(ctx, "ask", None)
             llm, rag = self._services.llm, self._services.rag
             request = ChatCompletionRequest(
                 model=rag.llm_model or (await llm.models())[0].id,
@@ -120,8 +120,10 @@ class _Tools:
                         await ctx.report_progress(len(text), message=output.text)
             return {"text": "".join(text)}
 
-    def _authorize(self, ctx: Context[Any, Any], right: Right, collection: str | None) -> None:
-        self._services.authorize(_headers(ctx), right, collection)
+    async def _authorize(
+        self, ctx: Context[Any, Any], right: Right, collection: str | None
+    ) -> None:
+        await self._services.authorize(_headers(ctx), right, collection)
 
 
 @contextmanager
@@ -168,7 +170,7 @@ class _Keyed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._services.keys.of(Headers(scope=scope))
+            await self._services.identify(Headers(scope=scope))
         except RequestError as error:
             await error_response(error)(scope, receive, send)
             return

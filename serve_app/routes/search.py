@@ -53,14 +53,14 @@ def router(services: Services) -> APIRouter:
 
     @routes.post("/v1/search", summary="Find passages", response_model=None)
     async def search(request: Request, wanted: SearchRequest) -> Response:
-        services.authorize(request.headers, "ask", wanted.collection)
+        await services.authorize(request.headers, "ask", wanted.collection)
         query = SearchQuery(wanted.query, wanted.collection, wanted.top_k, wanted.filters.given())
         passages = await services.search(query)
         return JSONResponse({"passages": [asdict(passage) for passage in passages]})
 
     @routes.get("/v1/collections", summary="Collections that this key may search")
     async def collections(request: Request) -> dict[str, list[dict[str, str]]]:
-        key = services.keys.of(request.headers)
+        key = await services.identify(request.headers)
         names = filter(key.sees, await services.collections())
         return {"collections": [{"name": name} for name in names]}
 

@@ -20,19 +20,19 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/v1/threads", summary="Conversations, the latest first")
     async def threads(request: Request) -> dict[str, list[dict[str, Any]]]:
-        key = services.authorize(request.headers, "ask", None)
+        key = await services.authorize(request.headers, "ask", None)
         found = await services.memory.threads(key.tenant)
         return {"threads": [asdict(thread) for thread in found]}
 
     @routes.get("/v1/threads/{thread_id}", summary="One conversation")
     async def thread(request: Request, thread_id: ThreadId) -> dict[str, Any]:
-        key = services.authorize(request.headers, "ask", None)
+        key = await services.authorize(request.headers, "ask", None)
         found, said = await services.memory.messages(key.tenant, thread_id)
         return asdict(found) | {"messages": said}
 
     @routes.delete("/v1/threads/{thread_id}", summary="Forget a conversation", status_code=204)
     async def delete(request: Request, thread_id: ThreadId) -> Response:
-        key = services.authorize(request.headers, "ask", None)
+        key = await services.authorize(request.headers, "ask", None)
         await services.memory.delete(key.tenant, thread_id)
         return Response(status_code=204)
 
