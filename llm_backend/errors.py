@@ -7,7 +7,8 @@
     │   ├── ModelInvalidError         exit 4: the model's directory lacks or breaks something
     │   ├── MpirunNotFoundError       exit 5: no mpirun
     │   ├── AddressInUseError         exit 6: the port is taken
-    │   └── EngineStartError          exit 7: the engine cannot run this model with these settings
+    │   ├── EngineStartError          exit 7: the engine cannot run this model with these settings
+    │   └── ModelFetchError           exit 8: storage refuses or is away, or the disk has no room
     └── RequestError                  one request cannot be answered; maps to an HTTP status
         ├── InvalidRequestError       the request is wrong: sending it again is useless
         │   ├── InvalidBodyError      its body does not validate
@@ -75,6 +76,12 @@ class EngineStartError(StartupError):
     """The engine cannot run this model with these settings; trying again cannot help."""
 
     exit_code = 7
+
+
+class ModelFetchError(StartupError):
+    """The model cannot be fetched now: its storage refuses or is away, or the disk has no room."""
+
+    exit_code = 8
 
 
 class RequestError(LlmError):

@@ -134,9 +134,10 @@ def _http_config(service: Service, tls: Renewal | None) -> uvicorn.Config:
 
 async def _run_engine(service: Service) -> None:
     """Prepare the model's files, then keep an engine running on them."""
-    directory = await asyncio.to_thread(store.resolve, service.settings)
+    supervisor = service.supervisor
+    directory = await asyncio.to_thread(store.resolve, service.settings, supervisor.preparing)
     service.tokenizer = await asyncio.to_thread(Tokenizer, directory)
-    await service.supervisor.run(directory)
+    await supervisor.run(directory)
 
 
 def _on_signals() -> asyncio.Queue[int]:

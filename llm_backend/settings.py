@@ -26,13 +26,28 @@ class LlmSettings(BaseSettings):
     model: str = Field(
         default="bundled:smollm2-135m-instruct",
         min_length=1,
-        description="bundled:NAME, or the directory of a Hugging Face model in safetensors.",
+        description="bundled:NAME, or a Hugging Face model in safetensors: its directory, or "
+        "az://CONTAINER/PREFIX in Azure Blob Storage.",
     )
     served_model_name: str = Field(
         default="", description="Model id in the API. Empty: the last part of LLM_MODEL."
     )
     cache_dir: Path = Field(
-        default=Path("~/.cache/isthmus"), description="Directory for converted models."
+        default=Path("~/.cache/isthmus"),
+        description="Directory for converted and fetched models, and compiled kernels.",
+    )
+    cache_model: bool = Field(
+        default=False,
+        description="Copy a directory's model to LLM_CACHE_DIR first: for a share that is slower "
+        "than the local disk. What comes from az:// always is.",
+    )
+    fetch_parallel: int = Field(
+        default=8, ge=1, le=256, description="Pieces of 8 MiB that are fetched side by side."
+    )
+    fetch_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds that a storage which does not answer is asked again.",
     )
     host: str = Field(default="127.0.0.1", description="Address that the HTTP API listens on.")
     port: int = Field(default=8001, ge=0, le=65535, description="Port; 0 takes a free one.")

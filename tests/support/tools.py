@@ -92,6 +92,16 @@ def hadolint() -> Path:
     return _cached(_HADOLINT, unpack) / "hadolint"
 
 
+def npm(package: str) -> Path:
+    """Return a directory with an npm package, `NAME@VERSION`, in its `node_modules`."""
+
+    def install(target: Path) -> None:
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+        subprocess.run([*command, "--omit=optional", package], cwd=target, check=True)
+
+    return _cached(package, install)
+
+
 def wheel(requirement: str) -> Path:
     """Return a downloaded wheel, uninstalled."""
     made = _cached(f"wheel-{requirement}", lambda d: _keep(_download(requirement, d)))

@@ -26,14 +26,13 @@ def test_the_cpu_side_installs_no_torch() -> None:
 
 
 def test_the_gpu_side_installs_no_ray() -> None:
-    for extra in ("llm", "train"):
-        installed = closure(f"isthmus[{extra}]")
-        assert "deepspeed" in installed
-        assert not installed & {"ray", "langgraph", "lancedb"}
+    installed = closure("isthmus[llm]")
+    assert "deepspeed" in installed
+    assert not installed & {"ray", "langgraph", "lancedb"}
 
 
 def test_every_package_is_pinned() -> None:
-    needed = closure("isthmus[serve,llm,train,dev]") - {"isthmus"}
+    needed = closure("isthmus[serve,llm,dev]") - {"isthmus"}
     assert needed - set(pins()) == set()
 
 

@@ -181,34 +181,37 @@ emptyDir:
 {{- end -}}
 {{- end -}}
 
-{{- define "isthmus.blobUrl" -}}
-https://{{ .account }}.blob.core.windows.net/{{ .container }}/{{ .prefix }}
+{{- /* Brings the model to where it is served from. Takes a dict of `root`, `source` (a directory, or "" for
+the blob), `blob` and `target`. */ -}}
+{{- define "isthmus.fetcher" -}}
+image: {{ include "isthmus.image" (dict "root" .root "image" .root.Values.images.llm) }}
+imagePullPolicy: {{ .root.Values.images.llm.pullPolicy }}
+command: [python3, -m, llm_backend.models.fetch]
+args:
+  - {{ .source | default (printf "az://%s/%s" .blob.container .blob.prefix) | quote }}
+  - {{ .target | quote }}
+env:
+  {{- if not .source }}
+  - name: AZURE_STORAGE_ACCOUNT_NAME
+    value: {{ .blob.account | quote }}
+  {{- end }}
+  - name: HOME
+    value: /tmp
+securityContext:
+  {{- include "isthmus.containerSecurity" .root | nindent 2 }}
+resources:
+  requests: {cpu: "2", memory: 2Gi}
+  limits: {cpu: "4", memory: 4Gi}
 {{- end -}}
 
 {{- define "isthmus.fetchInit" -}}
 {{- $s := .Values.modelStorage -}}
+{{- $source := ternary "" (printf "/share/%s" .Values.llm.model) (eq $s.kind "blob") -}}
 initContainers:
   - name: fetch-model
-    image: {{ include "isthmus.image" (dict "root" . "image" .Values.images.llm) }}
-    imagePullPolicy: {{ .Values.images.llm.pullPolicy }}
-    command: [/bin/sh, /scripts/fetch-model.sh]
-    env:
-      - name: SOURCE
-        value: {{ ternary (include "isthmus.blobUrl" $s.blob) (printf "/share/%s" .Values.llm.model) (eq $s.kind "blob") | quote }}
-      - name: TARGET
-        value: /models/{{ .Values.llm.model }}
-      - name: AZCOPY_AUTO_LOGIN_TYPE
-        value: WORKLOAD
-      - name: HOME
-        value: /tmp
-    securityContext:
-      {{- include "isthmus.containerSecurity" . | nindent 6 }}
-    resources:
-      requests: {cpu: "2", memory: 4Gi}
-      limits: {cpu: "4", memory: 8Gi}
+    {{- include "isthmus.fetcher" (dict "root" . "source" $source "blob" $s.blob "target" (include "isthmus.modelPath" .)) | nindent 4 }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
-      - {name: scripts, mountPath: /scripts, readOnly: true}
       - {name: models, mountPath: /models}
       {{- if eq $s.kind "share" }}
       - {name: share, mountPath: /share, readOnly: true}

@@ -7,11 +7,12 @@ def test_it_copies_the_blobs_onto_the_share_from_a_cpu_node() -> None:
     job = chart.one(chart.rendered("prod"), "Job")
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    env = chart.env_of(container)
-    assert env["SOURCE"] == (
-        "https://exampleisthmus.blob.core.windows.net/models/llama-3.3-70b-instruct"
-    )
-    assert env["TARGET"] == "/share/llama-3.3-70b-instruct"
+    assert container["command"] == ["python3", "-m", "llm_backend.models.fetch"]
+    assert container["args"] == [
+        "az://models/llama-3.3-70b-instruct",
+        "/share/llama-3.3-70b-instruct",
+    ]
+    assert chart.env_of(container)["AZURE_STORAGE_ACCOUNT_NAME"] == "exampleisthmus"
     share = next(m for m in container["volumeMounts"] if m["name"] == "share")
     assert "readOnly" not in share
     assert "nodeAffinity" in pod["affinity"]

@@ -106,9 +106,11 @@ def test_the_grace_period_covers_the_drain() -> None:
 def test_weights_from_blobs_are_fetched_before_the_server_starts() -> None:
     pod = pods(job("spot"))["Launcher"]
     (init,) = pod["initContainers"]
-    env = chart.env_of(init)
-    assert env["SOURCE"].startswith("https://exampleisthmus.blob.core.windows.net/models/")
-    assert env["TARGET"] == chart.env_of(pod["containers"][0])["LLM_MODEL"]
+    source, target = init["args"]
+    assert source == "az://models/qwen2.5-7b-instruct"
+    assert chart.env_of(init)["AZURE_STORAGE_ACCOUNT_NAME"] == "exampleisthmus"
+    assert target == chart.env_of(pod["containers"][0])["LLM_MODEL"]
+    assert next(m for m in init["volumeMounts"] if m["name"] == "models")["mountPath"] == "/models"
     labels = job("spot")["mpiReplicaSpecs"]["Launcher"]["template"]["metadata"]["labels"]
     assert labels["azure.workload.identity/use"] == "true"
     models = next(v for v in pod["volumes"] if v["name"] == "models")
@@ -138,7 +140,7 @@ def test_weights_from_blobs_are_fetched_before_the_server_starts() -> None:
 def test_a_cache_stands_before_the_share(case: str, volume: Spec) -> None:
     pod = pods(job(case))["Launcher"]
     (init,) = pod["initContainers"]
-    assert chart.env_of(init)["SOURCE"] == "/share/llama-3.3-70b-instruct"
+    assert init["args"] == ["/share/llama-3.3-70b-instruct", "/models/llama-3.3-70b-instruct"]
     models = next(v for v in pod["volumes"] if v["name"] == "models")
     assert models == {"name": "models", **volume}
 
