@@ -5,8 +5,10 @@ Names are lower case, as HTTP/2 and ASGI carry them.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 REQUEST_ID = "x-request-id"
 """Opaque id of one request; made by the first process that lacks one, echoed in every response."""
@@ -21,12 +23,41 @@ TENANT = "x-isthmus-tenant"
 """Whom the LLM service's scheduler is fair to; set by the gateway, opaque."""
 
 LOAD = "x-isthmus-load"
-"""Load of the LLM replica that answered: `running=3, waiting=0, kv_free=0.82, capacity=288`."""
+"""Load of the LLM replica that answered; see `Load`."""
 
 RETRY_AFTER = "retry-after"
 """Seconds to wait before trying again; sent with every 429 and 503."""
 
 MAX_REQUEST_ID_LENGTH = 128
+
+_LOAD_FIELD = re.compile(r"(\w+)=(\d+)(?=,|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy an LLM replica is, in sequences."""
+
+    running: int
+    """In the batch."""
+    waiting: int
+    """Accepted, and not yet in the batch."""
+    in_flight: int
+    """Accepted and not yet ended, by the front end's count: ahead of the engine's."""
+    capacity: int
+    """Beyond this many in flight the replica refuses."""
+
+
+def load(given: Mapping[str, str]) -> Load | None:
+    """Return the load that a response with the headers `given` reports.
+
+    `running=3, waiting=0, in_flight=3, kv_free=0.82, capacity=288`: fields that are not known are
+    skipped. None when the header is missing or lacks a field, as with any other LLM service.
+    """
+    found = dict(_LOAD_FIELD.findall(given.get(LOAD, "")))
+    try:
+        return Load(*(int(found[name]) for name in Load.__slots__))
+    except KeyError:
+        return None
 
 
 def request_id(headers: Mapping[str, str]) -> str:

@@ -20,3 +20,21 @@ LLM_ENGINE_RESTARTS_TOTAL = "isthmus_llm_engine_restarts_total"
 LLM_KV_BLOCKS = "isthmus_llm_kv_blocks"
 LLM_CACHED_TOKENS_TOTAL = "isthmus_llm_cached_tokens_total"
 LLM_PREEMPTIONS_TOTAL = "isthmus_llm_preemptions_total"
+
+# The gateway: each replica counts its own.
+GATEWAY_REQUESTS_TOTAL = "isthmus_gateway_requests_total"
+GATEWAY_TTFT_SECONDS = "isthmus_gateway_time_to_first_token_seconds"
+GATEWAY_TOKENS_TOTAL = "isthmus_gateway_tokens_total"
+GATEWAY_REFUSED_TOTAL = "isthmus_gateway_refused_total"
+GATEWAY_DEGRADED_TOTAL = "isthmus_gateway_degraded_total"
+GATEWAY_ADMISSION_RUNNING = "isthmus_gateway_admission_running"
+GATEWAY_ADMISSION_WAITING = "isthmus_gateway_admission_waiting"
+GATEWAY_ADMISSION_LIMIT = "isthmus_gateway_admission_limit"
+GATEWAY_HELD = "isthmus_gateway_held_requests"
+GATEWAY_SCALING_HELD = "isthmus_gateway_scaling_held"
+
+# By tenant, for those who may see it.
+GATEWAY_TENANT_REQUESTS_TOTAL = "isthmus_gateway_tenant_requests_total"
+GATEWAY_TENANT_TOKENS_TOTAL = "isthmus_gateway_tenant_tokens_total"
+GATEWAY_TENANT_RUNNING = "isthmus_gateway_tenant_running"
+GATEWAY_TENANT_WAITING = "isthmus_gateway_tenant_waiting"

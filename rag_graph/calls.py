@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from contracts import headers
 from contracts.openai import ChatCompletionRequest, ChatMessage, Usage
@@ -174,5 +175,9 @@ def _left(deadline: float) -> float:
 
 
 def _headers(question: Question) -> dict[str, str]:
-    given = {headers.REQUEST_ID: question.request_id, headers.TRACEPARENT: question.traceparent}
+    given = {
+        headers.REQUEST_ID: question.request_id,
+        headers.TRACEPARENT: question.traceparent,
+        headers.TENANT: quote(question.tenant),
+    }
     return {name: value for name, value in given.items() if value is not None}

@@ -4,7 +4,7 @@ The file that SERVE_API_KEYS_FILE names holds, for each key, its SHA-256 and wha
 
     {"keys": [{"sha256": "…64 hex digits…", "tenant": "acme",
                "rights": ["ask", "ingest"], "collections": ["acme-docs"],
-               "requests_per_minute": 60}]}
+               "requests_per_minute": 60, "tokens_per_minute": 100000, "weight": 2}]}
 
 Keys are long random strings, so a plain hash cannot be searched through. A tenant reaches exactly
 the collections that its key names; of any other it learns nothing, not even that it exists.
@@ -24,7 +24,7 @@ from contracts import errors
 from contracts.errors import Code
 from serve_app.errors import RequestError, SettingsError
 
-Right = Literal["ask", "ingest"]
+Right = Literal["ask", "ingest", "admin"]
 ANY = "*"
 BEARER = "bearer "
 
@@ -40,7 +40,11 @@ class Key(BaseModel):
     collections: frozenset[str]
     """Names of collections; "*" stands for all."""
     requests_per_minute: Annotated[int | None, Field(ge=1)] = None
-    """None for no limit."""
+    """Of the tenant, with all its keys; None for no limit."""
+    tokens_per_minute: Annotated[int | None, Field(ge=1)] = None
+    """Tokens of its prompts and answers; None for no limit."""
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Share of the LLM service that the tenant gets while others want it too."""
 
     def sees(self, collection: str) -> bool:
         """Whether the key may reach `collection`."""
@@ -69,7 +73,7 @@ class _File(BaseModel):
 EVERYBODY = Key(
     sha256="0" * 64,
     tenant="local",
-    rights=frozenset({"ask", "ingest"}),
+    rights=frozenset({"ask", "ingest", "admin"}),
     collections=frozenset({ANY}),
 )
 """Who asks where no keys are set: a gateway of one's own machine."""

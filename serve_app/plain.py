@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from contracts import headers
 from contracts.openai import ChatCompletionRequest
 from rag_graph.llm.client import Piece
-from rag_graph.llm.pool import LLM
 from rag_graph.state import Answered, Event, Token
+from serve_app import guard
+from serve_app.auth import Key
 from serve_app.chat import ChatRequest, deadline
 from serve_app.errors import RequestError
+from serve_app.services import Services
 
 RETRIEVAL_FIELDS = frozenset({"collection", "top_k", "filters", "thread_id"})
 _OWN_FIELDS = RETRIEVAL_FIELDS | {"stream", "stream_options"}
@@ -32,26 +33,18 @@ def check(wanted: ChatRequest, answering: str) -> None:
 
 
 async def answer(
-    llm: LLM, wanted: ChatRequest, sent: Mapping[str, str], timeout_s: float
+    services: Services, key: Key, wanted: ChatRequest, sent: Mapping[str, str]
 ) -> AsyncGenerator[Event, None]:
     """Yield any number of `Token` and one `Answered`.
 
-    Args:
-        llm: the service that has the model `wanted.model`.
-        wanted: the request.
-        sent: its headers; request id, trace context and deadline go on to the service.
-        timeout_s: seconds for the whole answer when `sent` has no deadline.
-
     Raises:
+        ServeAppError: the request is refused, or its deadline is no number.
         LLMError: the service did not answer.
-        RequestError: the deadline is no number.
     """
     request = ChatCompletionRequest.model_validate(wanted.model_dump(exclude=set(_OWN_FIELDS)))
-    passed = {
-        name: sent[name] for name in (headers.REQUEST_ID, headers.TRACEPARENT) if name in sent
-    }
+    timeout_s = deadline(sent) or services.rag.timeout_s
     text: list[str] = []
-    async with aclosing(llm.stream(request, deadline(sent) or timeout_s, passed)) as outputs:
+    async with aclosing(guard.generate(services, key, request, timeout_s, sent)) as outputs:
         async for output in outputs:
             if isinstance(output, Piece):
                 text.append(output.text)

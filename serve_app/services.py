@@ -13,8 +13,10 @@ from rag_graph.llm.pool import LLM
 from rag_graph.memory import Memory
 from rag_graph.settings import RagSettings
 from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
+from serve_app.admission import Admission
 from serve_app.auth import Key, Keys, Right
 from serve_app.limits import Limiter
+from serve_app.metrics import Metrics
 from serve_app.settings import ServeSettings
 
 Answer = Callable[[Question], AsyncGenerator[Event, None]]
@@ -42,6 +44,10 @@ class Services:
     keys: Keys
     memory: Memory
     limiter: Limiter = field(default_factory=Limiter)
+    metrics: Metrics = field(default_factory=Metrics)
+    admission: Admission = field(
+        default_factory=lambda: Admission(ceiling=64, max_waiting=64, max_wait_s=10.0)
+    )
 
     async def identify(self, sent: Mapping[str, str]) -> Key:
         """Return the key of a request with the headers `sent`.
@@ -58,6 +64,7 @@ class Services:
             RequestError: the key is unknown, may not do this, or has used up its minute.
         """
         key = await self.identify(sent)
-        self.limiter.admit(key)
+        await self.limiter.admit(key)
+        self.metrics.tenant_requests.labels(key.tenant).inc()
         key.check(right, collection)
         return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,6 +33,26 @@ class ServeSettings(BaseSettings):
     )
     max_queued_requests: int = Field(
         default=512, ge=1, description="Requests that wait for a replica before others get a 503."
+    )
+    max_llm_requests: int = Field(
+        default=256,
+        ge=1,
+        description="Requests that one gateway replica has at the LLM service at once, at most; "
+        "fewer when the service reports that it can take fewer.",
+    )
+    max_waiting: int = Field(
+        default=64,
+        ge=0,
+        description="Requests that wait for the LLM service in one gateway replica, shared fairly "
+        "between tenants, before others are refused.",
+    )
+    max_wait_s: float = Field(
+        default=10.0, gt=0, description="Seconds that a request waits for the LLM service."
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="redis:// or rediss:// URL where all replicas count the tenants' limits. "
+        "Empty: each replica counts its own.",
     )
     readiness_timeout_s: float = Field(
         default=2.0, gt=0, description="Seconds that /readyz waits for each part to answer."

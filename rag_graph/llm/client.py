@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -46,6 +46,8 @@ class End:
 
 
 Output: TypeAlias = Piece | End
+OnLoad: TypeAlias = Callable[[str, headers.Load | None], None]
+"""Takes an endpoint's URL and the load that it reported; None where it reports none."""
 
 
 class LLMClient:
@@ -67,6 +69,7 @@ class LLMClient:
             connect_timeout_s: seconds to reach the service. Reading has the request's deadline.
         """
         self.url = base_url.rstrip("/").removesuffix("/v1")
+        self._on_load: OnLoad | None = None
         self._http = httpx.AsyncClient(
             base_url=self.url,
             transport=transport,
@@ -74,6 +77,10 @@ class LLMClient:
             timeout=httpx.Timeout(None, connect=connect_timeout_s),
             limits=LIMITS,
         )
+
+    def watch(self, on_load: OnLoad) -> None:
+        """Have `on_load` told of the service's load with every answer that begins."""
+        self._on_load = on_load
 
     async def models(self) -> list[Model]:
         """Return the models that the service answers for.
@@ -139,6 +146,8 @@ class LLMClient:
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._http.send(message, stream=True)
+                if self._on_load is not None:
+                    self._on_load(self.url, headers.load(response.headers))
                 if response.status_code == 200:
                     return response
                 content = await response.aread()

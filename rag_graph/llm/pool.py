@@ -10,7 +10,7 @@ from typing import Protocol
 
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
-from rag_graph.llm.client import LIMITS, LLMClient, Output
+from rag_graph.llm.client import LIMITS, LLMClient, OnLoad, Output
 from rag_graph.llm.endpoint import Endpoint, pick
 from rag_graph.llm.mtls import MutualTlsTransport
 from rag_graph.settings import RagSettings
@@ -27,6 +27,9 @@ class LLM(Protocol):
     @property
     def url(self) -> str:
         """Where it is, for messages."""
+
+    def watch(self, on_load: OnLoad) -> None:
+        """Have `on_load` told of every endpoint's load with every answer that begins."""
 
     async def models(self) -> list[Model]:
         """Return the models that it answers for."""
@@ -64,6 +67,11 @@ class LLMPool:
     def url(self) -> str:
         """The first endpoint's address."""
         return self._tiers[0][0].client.url
+
+    def watch(self, on_load: OnLoad) -> None:
+        """Have `on_load` told of every endpoint's load with every answer that begins."""
+        for endpoint in self._all():
+            endpoint.client.watch(on_load)
 
     async def models(self) -> list[Model]:
         """Return the models of the first endpoint that answers.

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, ModelTableError
-from rag_graph.llm.client import Output
+from rag_graph.llm.client import OnLoad, Output
 from rag_graph.llm.pool import LLMPool, own_endpoint, plain_endpoint
 from rag_graph.routing import ModelEntry
 from rag_graph.settings import RagSettings
@@ -46,6 +46,11 @@ class ModelRouter:
     def healthy(self, name: str) -> bool:
         """Whether an endpoint of the model has not failed lately."""
         return self._pools[name].healthy()
+
+    def watch(self, on_load: OnLoad) -> None:
+        """Have `on_load` told of every endpoint's load with every answer that begins."""
+        for pool in self._pools.values():
+            pool.watch(on_load)
 
     async def models(self) -> list[Model]:
         """Return the models of the table whose endpoints answer.

@@ -29,13 +29,18 @@ class GatewayReplica:
         # Imported here for the reason given in `deployments/retriever.py`: LangGraph, MCP.
         from rag_graph.graph import RagGraph
         from rag_graph.memory import Memory
+        from serve_app.admission import Admission
         from serve_app.auth import load
         from serve_app.deployments.calls import call
+        from serve_app.limits import Limiter
         from serve_app.llm import connect
+        from serve_app.metrics import Metrics
         from serve_app.services import Services
 
         search = partial(call, retriever, "search")
-        llm, memory = connect(rag), Memory(rag)
+        llm, memory, metrics = connect(rag), Memory(rag), Metrics()
+        admission = Admission(serve.max_llm_requests, serve.max_waiting, serve.max_wait_s, metrics)
+        llm.watch(admission.observe)
         self._services = Services(
             serve=serve,
             rag=rag,
@@ -47,6 +52,9 @@ class GatewayReplica:
             collections=partial(call, retriever, "collections"),
             checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
             keys=load(serve.api_keys_file),
+            limiter=Limiter(serve.redis_url.get_secret_value()),
+            metrics=metrics,
+            admission=admission,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

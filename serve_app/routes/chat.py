@@ -14,7 +14,7 @@ from contracts.errors import Code
 from contracts.openai import Model, ModelList
 from rag_graph.errors import LLMError, RagError
 from rag_graph.state import Answered
-from serve_app import plain
+from serve_app import guard, plain
 from serve_app.chat import ChatAnswer, ChatRequest, Events, Reply, begun, question
 from serve_app.errors import RequestError
 from serve_app.event_stream import EventStream
@@ -65,14 +65,14 @@ async def _events(services: Services, wanted: ChatRequest, sent: Mapping[str, st
     route, _, named = wanted.model.partition("/")
     if wanted.model == served or (route == served and named):
         key = await services.authorize(sent, "ask", wanted.collection)
-        return services.answer(question(wanted, sent, key.tenant, named or None))
-    await services.authorize(sent, "ask", None)
+        return guard.ask(services, key, question(wanted, sent, key.tenant, named or None))
+    key = await services.authorize(sent, "ask", None)
     known = [model.id for model in await _llm_models(services)]
     if wanted.model not in known:
         message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
         raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
     plain.check(wanted, served)
-    return plain.answer(services.llm, wanted, sent, services.rag.timeout_s)
+    return plain.answer(services, key, wanted, sent)
 
 
 async def _llm_models(services: Services) -> list[Model]:

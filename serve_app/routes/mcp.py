@@ -25,7 +25,8 @@ from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph.errors import RagError
 from rag_graph.llm.client import Piece
 from rag_graph.state import DEFAULT_COLLECTION, Answered, Question, SearchQuery, Token
-from serve_app.auth import Right
+from serve_app import guard
+from serve_app.auth import Key, Right
 from serve_app.errors import RequestError, ServeAppError
 from serve_app.responses import error_response
 from serve_app.routes.search import MAX_TOP_K
@@ -62,9 +63,9 @@ class _Tools:
     ) -> dict[str, Any]:
         """Answer a question from the documents. Progress messages carry the text as it comes."""
         with _tool_errors():
-            await self._authorize(ctx, "ask", collection)
+            key = await self._authorize(ctx, "ask", collection)
             asked = Question(question, collection=collection, top_k=top_k)
-            async with aclosing(self._services.answer(asked)) as events:
+            async with aclosing(guard.ask(self._services, key, asked)) as events:
                 pieces = 0
                 async for event in events:
                     if isinstance(event, Token):
@@ -104,26 +105,25 @@ class _Tools:
     ) -> dict[str, Any]:
         """Generate text with the LLM alone, without any documents."""
         with _tool_errors():
-            await self._authorize(ctx, "ask", None)
-            llm, rag = self._services.llm, self._services.rag
+            key = await self._authorize(ctx, "ask", None)
+            services, sent = self._services, _headers(ctx)
             request = ChatCompletionRequest(
-                model=rag.llm_model or (await llm.models())[0].id,
+                model=services.rag.llm_model or (await services.llm.models())[0].id,
                 messages=[ChatMessage(role="user", content=prompt)],
                 max_tokens=max_tokens,
                 temperature=temperature,
             )
             text: list[str] = []
-            async with aclosing(llm.stream(request, rag.timeout_s)) as outputs:
+            outputs = guard.generate(services, key, request, services.rag.timeout_s, sent)
+            async with aclosing(outputs):
                 async for output in outputs:
                     if isinstance(output, Piece):
                         text.append(output.text)
                         await ctx.report_progress(len(text), message=output.text)
             return {"text": "".join(text)}
 
-    async def _authorize(
-        self, ctx: Context[Any, Any], right: Right, collection: str | None
-    ) -> None:
-        await self._services.authorize(_headers(ctx), right, collection)
+    async def _authorize(self, ctx: Context[Any, Any], right: Right, collection: str | None) -> Key:
+        return await self._services.authorize(_headers(ctx), right, collection)
 
 
 @contextmanager

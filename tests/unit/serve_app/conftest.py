@@ -125,3 +125,4 @@ async def client(fakes: Fakes, keys: Keys) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_api(fakes.services(keys)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
+    await fakes.memory.aclose()

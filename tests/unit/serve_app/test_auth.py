@@ -10,10 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.errors import Code
 from serve_app.auth import Key, Keys, load
-from serve_app.errors import RequestError, SettingsError
-from serve_app.limits import Limiter
+from serve_app.errors import SettingsError
 from tests.unit.serve_app.conftest import Fakes
 
 ASK = {"model": "isthmus", "messages": [{"role": "user", "content": "?"}]}
@@ -97,20 +95,6 @@ async def test_a_tenant_sees_its_own_collections_only(client: httpx.AsyncClient)
 async def test_rights_are_kept(client: httpx.AsyncClient) -> None:
     assert await call(client, "/v1/search", "reader", "anything") == 200
     assert await call(client, "/v1/documents", "reader", "anything") == 403
-
-
-def test_a_tenant_that_floods_is_told_when_to_come_back() -> None:
-    clock = [0.0]
-    limiter = Limiter(lambda: clock[0])
-    flood, other = key("flood", requests_per_minute=2), key("other", requests_per_minute=2)
-    limiter.admit(flood)
-    limiter.admit(flood)
-    with pytest.raises(RequestError) as refused:
-        limiter.admit(flood)
-    assert (refused.value.code, refused.value.retry_after) == (Code.RATE_LIMITED, 30)
-    limiter.admit(other)
-    clock[0] = 30
-    limiter.admit(flood)
 
 
 def test_keys_come_from_a_file(tmp_path: Path) -> None:

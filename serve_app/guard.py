@@ -1,0 +1,114 @@
+"""LLM work under guard: admitted in its tenant's turn, timed, and its tokens counted.
+
+Every way to the LLM service, HTTP's and MCP's, leads through `ask` or `generate`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
+
+from contracts import headers
+from contracts.openai import ChatCompletionRequest, Usage
+from rag_graph.llm.client import End, Output, Piece
+from rag_graph.state import Answered, Event, Question, Token
+from serve_app.auth import Key
+
+if TYPE_CHECKING:
+    from serve_app.services import Services
+
+T = TypeVar("T", bound=Event | Output)
+
+
+async def ask(services: Services, key: Key, question: Question) -> AsyncGenerator[Event, None]:
+    """Yield the events of an answer from the documents, as `RagGraph.answer` does.
+
+    Raises:
+        ServeAppError: the question is refused or waited too long.
+        RagError: as `RagGraph.answer`.
+    """
+    account = _Account(services, key, _now())
+    timeout_s = question.timeout_s or services.rag.timeout_s
+    async with services.admission.admit(key.tenant, key.weight, timeout_s) as left_s:
+        asked = replace(question, tenant=key.tenant, timeout_s=left_s)
+        async with aclosing(account.kept(services.answer(asked))) as events:
+            async for event in events:
+                yield event
+
+
+async def generate(
+    services: Services,
+    key: Key,
+    request: ChatCompletionRequest,
+    timeout_s: float,
+    sent: Mapping[str, str],
+) -> AsyncGenerator[Output, None]:
+    """Yield what a model says, without any documents.
+
+    Args:
+        services: what does the work.
+        key: who asks.
+        request: sent on as it is.
+        timeout_s: seconds for all, waiting included.
+        sent: the request's headers; request id and trace context go on to the service.
+
+    Raises:
+        ServeAppError: the request is refused or waited too long.
+        LLMError: the service did not answer.
+    """
+    account = _Account(services, key, _now())
+    passed = {
+        name: sent[name] for name in (headers.REQUEST_ID, headers.TRACEPARENT) if name in sent
+    }
+    passed[headers.TENANT] = quote(key.tenant)
+    async with services.admission.admit(key.tenant, key.weight, timeout_s) as left_s:
+        outputs = account.kept(services.llm.stream(request, left_s, passed))
+        async with aclosing(outputs) as kept:
+            async for output in kept:
+                yield output
+
+
+@dataclass
+class _Account:
+    """What one answer takes."""
+
+    services: Services
+    key: Key
+    began: float
+    pieces: int = 0
+    used: Usage | None = None
+
+    async def kept(self, events: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """Yield `events`, noting the first token, and at the end the tokens."""
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    self._note(event)
+                    yield event
+        finally:
+            used = self.used or Usage.of(0, self.pieces)  # broken off: what was sent, at least
+            self.services.metrics.count_tokens(
+                self.key.tenant, used.prompt_tokens, used.completion_tokens
+            )
+            await self.services.limiter.spend(self.key, used.total_tokens)
+
+    def _note(self, event: Event | Output) -> None:
+        if isinstance(event, Token | Piece):
+            if not self.pieces:
+                self.services.metrics.ttft.observe(_now() - self.began)
+            self.pieces += 1
+        elif isinstance(event, Answered):
+            all_calls = event.metadata.get("tokens")
+            self.used = (
+                Usage.of(all_calls["prompt"], all_calls["completion"]) if all_calls else event.usage
+            )
+        elif isinstance(event, End):
+            self.used = event.usage
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,68 @@
+"""How many requests the LLM service is given."""
+
+from __future__ import annotations
+
+from contracts.headers import LOAD, Load, load
+from serve_app.llm_limit import FIRST, WINDOW_S, LLMLimit
+
+
+def test_a_load_is_read_and_others_are_none() -> None:
+    said = "running=3, waiting=1, in_flight=4, kv_free=0.82, capacity=288"
+    assert load({LOAD: said}) == Load(3, 1, 4, 288)
+    for other in ("", "running=3", "running=x, waiting=1, in_flight=4, capacity=9"):
+        assert load({LOAD: other}) is None
+
+
+def test_a_service_that_reports_nothing_gets_the_ceiling() -> None:
+    limit = LLMLimit(100)
+    assert limit.value == FIRST
+    limit.observe("a", None, 1, 0)
+    assert limit.value == 100
+
+
+def test_what_others_use_bounds_it_at_once() -> None:
+    limit = LLMLimit(100)
+    limit.observe("a", Load(running=8, waiting=0, in_flight=38, capacity=40), 6, 0)
+    assert limit.value == 8, "6 of ours and the 2 that are free"
+    limit.observe("a", Load(running=8, waiting=0, in_flight=40, capacity=40), 6, 0)
+    assert limit.value == 6
+    limit.observe("a", Load(running=8, waiting=0, in_flight=40, capacity=40), 0, 0)
+    assert limit.value == 1, "one request has to find out when it is better"
+
+
+def settle(limit: LLMLimit, slots: int, seconds: float, others: int = 0) -> int:
+    """Run an LLM service of `slots` sequences that `limit` keeps busy; return what it settled on.
+
+    One answer of ours begins every 50 ms.
+    """
+    now = 0.0
+    while now < seconds:
+        now += WINDOW_S / 10
+        total = limit.value + others
+        seen = Load(min(slots, total), max(0, total - slots), total, slots + 256)
+        limit.observe("a", seen, limit.value, now)
+    return limit.value
+
+
+def test_it_settles_where_the_service_is_full_and_little_waits() -> None:
+    assert 32 <= settle(LLMLimit(256), slots=32, seconds=30) <= 37
+    assert 4 <= settle(LLMLimit(256), slots=4, seconds=30) <= 6
+
+
+def test_it_leaves_others_their_part() -> None:
+    assert 10 <= settle(LLMLimit(256), slots=32, seconds=30, others=20) <= 18
+
+
+def test_a_burst_that_drains_changes_nothing() -> None:
+    limit = LLMLimit(64)
+    for tick in range(20):
+        waiting = 10 if tick % 5 else 0
+        limit.observe("a", Load(16, waiting, 16 + waiting, 300), 10, tick * WINDOW_S / 5)
+    assert limit.value == FIRST
+
+
+def test_several_endpoints_add_up() -> None:
+    limit = LLMLimit(100)
+    limit.observe("a", Load(8, 0, 20, 20), 9, 0)
+    limit.observe("b", Load(8, 0, 18, 20), 9, 0)
+    assert limit.value == 11
