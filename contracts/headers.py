@@ -25,6 +25,12 @@ TENANT = "x-isthmus-tenant"
 LOAD = "x-isthmus-load"
 """Load of the LLM replica that answered; see `Load`."""
 
+LAST_EVENT_ID = "last-event-id"
+"""The last event that a client saw of a stream it wants the rest of, as browsers send it."""
+
+RESUMABLE = "x-isthmus-resumable"
+"""`true` asks that a streamed answer can be taken up again; answered with the seconds for it."""
+
 RETRY_AFTER = "retry-after"
 """Seconds to wait before trying again; sent with every 429 and 503."""
 

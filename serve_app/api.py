@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
 from serve_app import responses
 from serve_app.middleware import BodyLimit, SameOrigin
+from serve_app.resume import Streams
 from serve_app.routes import chat, documents, health, mcp, page, search, threads
 from serve_app.services import Services
 
@@ -17,15 +20,22 @@ MULTIPART_OVERHEAD_BYTES = 64 * 1024
 
 def create_api(services: Services) -> FastAPI:
     """Return the gateway's application."""
-    mcp_endpoint = mcp.Endpoint(services)
+    mcp_endpoint, streams = mcp.Endpoint(services), Streams(services.serve)
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        async with mcp_endpoint.lifespan(api), aclosing(streams):
+            yield
+
     api = FastAPI(
-        lifespan=mcp_endpoint.lifespan,
+        lifespan=lifespan,
         title="Isthmus",
         version=version("isthmus"),
         summary="Answers from your documents, with citations, behind OpenAI's API.",
         redoc_url=None,
     )
-    for module in (chat, search, documents, threads, health):
+    api.include_router(chat.router(services, streams))
+    for module in (search, documents, threads, health):
         api.include_router(module.router(services))
     api.include_router(page.router())
     mcp_endpoint.add_to(api)

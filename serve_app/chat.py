@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -164,17 +165,22 @@ class Reply:
         )
 
     async def frames(self, answer: Begun) -> AsyncGenerator[bytes, None]:
-        """Yield the SSE frames of `answer`; an error after the first frame becomes the last one."""
+        """Yield the SSE frames of `answer`; an error after the first frame becomes the last one.
+
+        The n-th frame has the event id "ID.n", which `Last-Event-ID` brings back.
+        """
         frames = ChatFrames(self.id, self.created, self.model)
-        yield frames.role()
+        head, numbers = f"id: {self.id}.".encode(), itertools.count(1)
+        yield b"%b%d\n%b" % (head, next(numbers), frames.role())
         try:
             async with aclosing(answer.events) as events:
                 async for event in events:
                     for frame in self._frames(frames, event, answer.passages):
-                        yield frame
-            yield sse.DONE_FRAME
+                        yield b"%b%d\n%b" % (head, next(numbers), frame)
+            last = sse.DONE_FRAME
         except RagError as error:
-            yield sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
+            last = sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
+        yield b"%b%d\n%b" % (head, next(numbers), last)
 
     def _frames(
         self, frames: ChatFrames, event: Event, passages: tuple[Passage, ...]

@@ -8,7 +8,7 @@ run. Here a plain task is cancelled once, and then awaited.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from starlette.responses import Response
@@ -24,8 +24,11 @@ class EventStream(Response):
 
     media_type = sse.MEDIA_TYPE
 
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(headers=_HEADERS)
+    def __init__(
+        self, frames: AsyncGenerator[bytes, None], extra: Mapping[str, str] | None = None
+    ) -> None:
+        """Make a response of `frames`, with `extra` headers."""
+        super().__init__(headers={**_HEADERS, **(extra or {})})
         del self.headers["content-length"]
         self._frames = frames
 

@@ -51,8 +51,18 @@ class ServeSettings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         default=SecretStr(""),
-        description="redis:// or rediss:// URL where all replicas count the tenants' limits. "
-        "Empty: each replica counts its own.",
+        description="redis:// or rediss:// URL that replicas share: limits, resumed streams. "
+        "Empty: each replica has its own.",
+    )
+    resume_window_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds in which a dropped stream can be resumed, where a client asks for it.",
+    )
+    resume_max_mib: float = Field(
+        default=32.0,
+        ge=0,
+        description="Memory for resumable streams at one gateway replica, MiB; 0: none resumes.",
     )
     readiness_timeout_s: float = Field(
         default=2.0, gt=0, description="Seconds that /readyz waits for each part to answer."

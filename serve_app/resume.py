@@ -1,0 +1,151 @@
+"""Streamed answers that outlive their connection, so that their reader can take them up again.
+
+A client asks for it by the header `x-isthmus-resumable: true`. Its answer is then made by a task of
+its own: when the connection drops, the work goes on for SERVE_RESUME_WINDOW_S, and whoever names
+the last event seen gets the rest. Any other answer ends with its connection
+(docs/decisions, "Resuming is asked for").
+
+Frames are kept by the replica that makes the answer. With SERVE_REDIS_URL they are copied to Redis
+too, where every replica finds them (`serve_app.shelf`); without, only the replica that has them
+can continue. A key holds its tenant, so another tenant's answer is not refused but not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from urllib.parse import quote
+
+from contracts.errors import Code
+from serve_app.errors import RequestError
+from serve_app.kept import Kept
+from serve_app.settings import ServeSettings
+from serve_app.shelf import Shelf
+
+Frames = AsyncGenerator[bytes, None]
+CLOCK_SLACK_S = 0.01
+"""A timer may fire this much before its time."""
+
+
+class Streams:
+    """The answers that this replica keeps for their readers."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._window_s = settings.resume_window_s
+        self._most_bytes = int(settings.resume_max_mib * 2**20)
+        self._kept: dict[str, Kept] = {}
+        self._forgetting: set[asyncio.Task[None]] = set()
+        url = settings.redis_url.get_secret_value()
+        self._shelf = Shelf(url, self._window_s) if url else None
+
+    def keep(self, tenant: str, answer_id: str, frames: Frames) -> Frames | None:
+        """Return a reader of `frames`, which from now on are made whether it reads or not.
+
+        None where there is no room for them.
+        """
+        if not self._has_room():
+            return None
+        key, kept = _key(tenant, answer_id), Kept()
+        self._kept[key] = kept
+        kept.maker = asyncio.create_task(_make(kept, frames))
+        if self._shelf is not None:
+            kept.copier = asyncio.create_task(self._shelf.copy(key, kept))
+        self._left(key, kept)  # a reader that never begins is one that left
+        return self._read(key, kept, 0)
+
+    async def resume(self, tenant: str, last_event_id: str) -> Frames:
+        """Return the frames that follow the event `last_event_id`.
+
+        Raises:
+            RequestError: the tenant has no such answer, or has it no more.
+        """
+        answer_id, _, number = last_event_id.rpartition(".")
+        key, seen = _key(tenant, answer_id), int(number) if _is_number(number) else None
+        if seen is not None:
+            kept = self._kept.get(key)
+            if kept is not None:
+                return self._read(key, kept, seen)
+            if self._shelf is not None and await self._shelf.has(key):
+                return self._shelf.read(key, seen)
+        message = (
+            "There is no answer to continue: it is unknown, was not asked for as resumable, or its "
+            f"{self._window_s:g} s are over. Ask again."
+        )
+        raise RequestError(message, Code.NOT_FOUND, "last-event-id")
+
+    async def aclose(self) -> None:
+        """Stop the work on every answer, and close the connections to Redis."""
+        kept, self._kept = list(self._kept.values()), {}
+        for one in kept:
+            one.cancel()
+        await asyncio.gather(
+            *(task for one in kept for task in one.tasks()), return_exceptions=True
+        )
+        if self._shelf is not None:
+            await self._shelf.aclose()
+
+    async def _read(self, key: str, kept: Kept, seen: int) -> Frames:
+        kept.begun, kept.readers = True, kept.readers + 1
+        try:
+            while frames := await kept.beyond(seen):
+                for frame in frames:
+                    yield frame
+                seen += len(frames)
+            if kept.maker is not None and kept.maker.done():
+                kept.maker.result()  # what making the answer raised, if it did
+        finally:
+            kept.readers -= 1
+            self._left(key, kept)
+
+    def _left(self, key: str, kept: Kept) -> None:
+        if kept.readers == 0:
+            loop = asyncio.get_running_loop()
+            kept.left_at = loop.time()
+            loop.call_later(self._window_s, self._expire, key, kept)
+
+    def _expire(self, key: str, kept: Kept) -> None:
+        due = kept.left_at + self._window_s - CLOCK_SLACK_S
+        if kept.readers == 0 and asyncio.get_running_loop().time() >= due:
+            task = asyncio.create_task(self._forget(key, kept))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+
+    async def _forget(self, key: str, kept: Kept) -> None:
+        """Drop an answer that nobody came back for, and stop the work on it."""
+        if self._shelf is not None and not kept.ended:
+            if await self._shelf.is_read(key):
+                self._left(key, kept)  # at another replica: look again after a window
+                return
+            await self._shelf.drop(key)
+        if self._kept.pop(key, None) is not None:
+            kept.cancel()
+
+    def _has_room(self) -> bool:
+        """Make room, if need be, of answers that nobody reads; return whether there is some."""
+        total = sum(kept.size for kept in self._kept.values())
+        for key, kept in list(self._kept.items()):  # the oldest first
+            if total < self._most_bytes:
+                break
+            if kept.begun and kept.readers == 0:
+                total -= kept.size
+                del self._kept[key]
+                kept.cancel()
+        return total < self._most_bytes
+
+
+async def _make(kept: Kept, frames: Frames) -> None:
+    try:
+        async with aclosing(frames):
+            async for frame in frames:
+                kept.add(frame)
+    finally:
+        kept.end()
+
+
+def _key(tenant: str, answer_id: str) -> str:
+    return f"isthmus:answer:{quote(tenant, safe='')}:{quote(answer_id, safe='')}"
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10

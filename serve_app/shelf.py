@@ -1,0 +1,147 @@
+"""Frames of streamed answers in Redis, so that every replica can continue any of them.
+
+Of each answer there are: a stream with its frames, event n under the id `n-0`; a mark that its
+replica still works on it; and one that somebody reads it at another replica. All expire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts import errors, sse
+from contracts.errors import Code
+from serve_app.errors import UnavailableError
+from serve_app.kept import Kept
+
+MARK_S = 6
+"""Seconds that a mark lasts; it is renewed three times as often."""
+BLOCK_MS = 1000
+"""Longest wait for a frame before the marks are looked at."""
+FRAME, END = b"frame", b"end"
+
+LOST = "The replica that made this answer is gone. Ask again."
+
+logger = logging.getLogger(__name__)
+
+
+class Shelf:
+    """The answers in one Redis."""
+
+    def __init__(self, url: str, window_s: float) -> None:
+        self._redis: Redis = Redis.from_url(url)
+        self._seconds = math.ceil(window_s)
+
+    async def copy(self, key: str, kept: Kept) -> None:
+        """Put the frames of an answer here as they come, until it ends.
+
+        If Redis fails, only the replica that makes the answer can continue it: that is logged.
+        """
+        seen, ended = 0, False
+        try:
+            while not ended:
+                frames = await _next(kept, seen)
+                ended = kept.ended and len(kept.frames) == seen + len(frames)
+                await self._put(key, seen, frames, ended=ended)
+                seen += len(frames)
+        except (RedisError, OSError) as error:
+            logger.warning("An answer cannot be continued by other replicas: %s", error)
+
+    async def _put(self, key: str, seen: int, frames: list[bytes], *, ended: bool) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for number, frame in enumerate(frames, seen + 1):
+            pipe.xadd(key, {FRAME: frame}, id=f"{number}-0")
+        if ended:
+            pipe.xadd(key, {END: b""}, id=f"{seen + len(frames) + 1}-0")
+        pipe.expire(key, self._seconds + MARK_S)
+        pipe.set(_made(key), b"", ex=MARK_S)
+        await pipe.execute()
+
+    async def has(self, key: str) -> bool:
+        """Whether an answer of that key is here.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
+        return await self._exists(key)
+
+    async def is_read(self, key: str) -> bool:
+        """Whether another replica reads it now. No, if Redis does not answer."""
+        try:
+            return await self._exists(_read(key))
+        except UnavailableError:
+            return False
+
+    async def drop(self, key: str) -> None:
+        """Forget an answer; what cannot be deleted expires."""
+        try:
+            await self._redis.delete(key, _made(key))
+        except (RedisError, OSError) as error:
+            logger.warning("An abandoned answer stays in Redis until it expires: %s", error)
+
+    async def read(self, key: str, seen: int) -> AsyncGenerator[bytes, None]:
+        """Yield the frames after the first `seen`, to the end.
+
+        If the replica that makes them is gone, the last frame is an error.
+        """
+        try:
+            async with aclosing(self._frames(key, seen)) as frames:
+                async for frame in frames:
+                    yield frame
+        except (RedisError, OSError) as error:
+            yield _error(
+                Code.NOT_READY, f"Redis (SERVE_REDIS_URL) broke off: {error}. Resume again."
+            )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def _frames(self, key: str, seen: int) -> AsyncGenerator[bytes, None]:
+        last: bytes | str = f"{seen}-0"
+        while True:
+            await self._redis.set(_read(key), b"", ex=MARK_S)
+            found: Any = await self._redis.xread({key: last}, block=BLOCK_MS)
+            for number, fields in found[0][1] if found else ():
+                if END in fields:
+                    return
+                yield fields[FRAME]
+                last = number
+            if not found and not await self._redis.exists(_made(key)):
+                yield _error(Code.UPSTREAM_ERROR, LOST)
+                return
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            return bool(await self._redis.exists(key))
+        except (RedisError, OSError) as error:
+            message = f"Redis (SERVE_REDIS_URL) does not answer: {error}. Try again."
+            raise UnavailableError(message) from error
+
+
+async def _next(kept: Kept, seen: int) -> list[bytes]:
+    """Return the frames after the first `seen`: none at the end, or when it is time for a mark."""
+    try:
+        async with asyncio.timeout(MARK_S / 3):
+            return await kept.beyond(seen)
+    except TimeoutError:
+        return []
+
+
+def _error(code: str, message: str) -> bytes:
+    return sse.encode(errors.envelope(code, message).model_dump_json())
+
+
+def _made(key: str) -> str:
+    return f"{key}:made"
+
+
+def _read(key: str) -> str:
+    return f"{key}:read"
