@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from enum import StrEnum
 from typing import Annotated
 
@@ -29,9 +30,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from contracts import errors, headers, sse, telemetry
+from contracts import errors, headers, sse
 from contracts.errors import Code
 from contracts.mock_answer import Answer, ContextLengthError, answer
+from contracts.mock_load import Batch, Start
 from contracts.openai import (
     AssistantMessage,
     ChatChoice,
@@ -75,6 +77,14 @@ class MockSettings(BaseSettings):
     answer_tokens: Annotated[
         int, Field(ge=0, description="Repeat or cut answers to this many tokens; 0: as they come.")
     ] = 0
+    max_num_seqs: Annotated[
+        int,
+        Field(ge=0, description="Answers generated at once; 0: no limit, and no load reported."),
+    ] = 0
+    max_waiting: Annotated[
+        int, Field(ge=0, description="Requests that wait for that; more are refused.")
+    ] = 256
+    start_s: Annotated[float, Field(ge=0, description="Seconds that a start takes.")] = 0
     fault: Annotated[Fault | None, Field(description="What to do wrong.")] = None
     fault_requests: Annotated[
         int | None, Field(ge=0, description="Only the first N requests fail; unset: all do.")
@@ -110,13 +120,15 @@ class MockLLM:
         self.requests = 0
         self.active = 0
         self._created = int(time.time())
+        self._batch = Batch()
+        self._start = Start(self.settings.start_s)
         self._app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/v1/completions", self._complete, methods=["POST"]),
                 Route("/v1/models", self._models),
                 Route("/healthz", self._health),
-                Route("/readyz", self._health),
+                Route("/readyz", self._ready),
                 Route("/metrics", self._metrics),
             ],
             exception_handlers={HTTPException: _http_error},
@@ -138,13 +150,15 @@ class MockLLM:
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    async def _ready(self, _: Request) -> Response:
+        if not self._start.left_s:
+            return JSONResponse({"status": "ready", "model": self.settings.model})
+        percent, left_s = round(self._start.percent, 1), round(self._start.left_s, 1)
+        body = {"status": "starting", "phase": "loading", "percent": percent, "eta_s": left_s}
+        return JSONResponse(body, 503, headers={headers.RETRY_AFTER: "1"})
+
     async def _metrics(self, _: Request) -> Response:
-        return PlainTextResponse(
-            f"# TYPE {telemetry.LLM_REQUESTS_TOTAL} counter\n"
-            f"{telemetry.LLM_REQUESTS_TOTAL} {self.requests}\n"
-            f"# TYPE {telemetry.LLM_REQUESTS_RUNNING} gauge\n"
-            f"{telemetry.LLM_REQUESTS_RUNNING} {self.active}\n"
-        )
+        return PlainTextResponse(self._batch.metrics(self.requests))
 
     async def _chat(self, request: Request) -> Response:
         try:
@@ -168,8 +182,8 @@ class MockLLM:
         prompts: Sequence[str],
     ) -> Response:
         settings, fault = self.settings, self._next_fault()
-        if refusal := _refusal(wanted, settings, fault):
-            return refusal
+        if refusal := self._full() or _refusal(wanted, settings, fault):
+            return self._loaded(refusal)
         try:
             reply = answer(
                 prompts,
@@ -180,13 +194,33 @@ class MockLLM:
             )
         except ContextLengthError as error:
             return _error(errors.body(Code.CONTEXT_LENGTH_EXCEEDED, str(error)))
-        exchange = _Exchange(wanted, reply, settings, fault)
+        exchange = _Exchange(wanted, reply, settings, fault, self._batch)
         echoed = {headers.REQUEST_ID: headers.request_id(request.headers)}
         if wanted.stream:
             frames = self._counted(exchange.frames())
-            return _Stream(frames, media_type=sse.MEDIA_TYPE, headers=echoed)
+            return self._loaded(_Stream(frames, media_type=sse.MEDIA_TYPE, headers=echoed))
         body = self._counted(exchange.body())
-        return _Stream(body, media_type="application/json", headers=echoed)
+        return self._loaded(_Stream(body, media_type="application/json", headers=echoed))
+
+    def _full(self) -> Response | None:
+        """Return the refusal of a service that starts or has no room, if it is so."""
+        if self._start.left_s:
+            refused = _error(errors.body(Code.NOT_READY, "The mock LLM starts; try again soon."))
+        elif self.settings.max_num_seqs and self.active >= self._capacity:
+            refused = _error(errors.body(Code.OVERLOADED, "The mock LLM is full; try again soon."))
+        else:
+            return None
+        refused.headers[headers.RETRY_AFTER] = "1"
+        return refused
+
+    def _loaded(self, response: Response) -> Response:
+        if self.settings.max_num_seqs:
+            response.headers[headers.LOAD] = self._batch.header(self._capacity)
+        return response
+
+    @property
+    def _capacity(self) -> int:
+        return self.settings.max_num_seqs + self.settings.max_waiting
 
     def _next_fault(self) -> Fault | None:
         self.requests += 1
@@ -211,11 +245,14 @@ class _Exchange:
         reply: Answer,
         settings: MockSettings,
         fault: Fault | None,
+        batch: Batch,
     ) -> None:
         self._wanted = wanted
         self._reply = reply
         self._settings = settings
         self._fault = fault
+        self._batch = batch
+        self._asked = time.monotonic()
         self._chat = isinstance(wanted, ChatCompletionRequest)
         self._id = f"{'chatcmpl' if self._chat else 'cmpl'}-{uuid.uuid4().hex}"
         self._created = int(time.time())
@@ -244,19 +281,27 @@ class _Exchange:
 
     async def _tokens(self) -> AsyncIterator[str]:
         """Yield the answer's tokens at the set pace, up to where a fault strikes."""
+        async with self._batch.place(self._settings.max_num_seqs):
+            async with aclosing(self._paced()) as tokens:
+                async for token in tokens:
+                    yield token
+            if self._fault is Fault.STALL:
+                await asyncio.Event().wait()
+            if self._fault is Fault.DISCONNECT:
+                raise _HangUpError
+
+    async def _paced(self) -> AsyncGenerator[str, None]:
         settings = self._settings
         gap = 1 / settings.tokens_per_s if settings.tokens_per_s else 0.0
         due = time.monotonic() + settings.time_to_first_token_s
         for number, token in enumerate(self._reply.tokens):
             if self._fault and number == settings.fault_after_tokens:
-                break
+                return
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due += gap
+            if number == 0:
+                self._batch.first_token(time.monotonic() - self._asked)
             yield token
-        if self._fault is Fault.STALL:
-            await asyncio.Event().wait()
-        if self._fault is Fault.DISCONNECT:
-            raise _HangUpError
 
     def _completion(self) -> ChatCompletion | Completion:
         reply = self._reply

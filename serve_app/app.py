@@ -45,6 +45,8 @@ def build(args: Mapping[str, Any]) -> Application:
     _refuse_unknown(args)
     if rag.llm_fallback_url and not rag.llm_url:
         raise SettingsError("RAG_LLM_FALLBACK_URL is set without RAG_LLM_URL; set that one too.")
+    if settings.oidc_issuer and not settings.oidc_audience:
+        raise SettingsError("SERVE_OIDC_ISSUER is set without SERVE_OIDC_AUDIENCE; set it too.")
     return _bind(settings, rag)
 
 

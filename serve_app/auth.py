@@ -80,10 +80,12 @@ EVERYBODY = Key(
 
 
 class Keys:
-    """The keys that a gateway knows; none at all means that everybody may do everything."""
+    """The keys that a gateway knows."""
 
-    def __init__(self, keys: tuple[Key, ...]) -> None:
+    def __init__(self, keys: tuple[Key, ...], *, required: bool = False) -> None:
+        """Make a set of keys; an empty one that is not `required` lets everybody do everything."""
         self._keys = keys
+        self._required = required or bool(keys)
 
     def of(self, sent: Mapping[str, str]) -> Key:
         """Return the key that a request with the headers `sent` carries.
@@ -93,9 +95,9 @@ class Keys:
         Raises:
             RequestError: it carries none, or none that is known.
         """
-        if not self._keys:
+        if not self._required:
             return EVERYBODY
-        given = _bearer(sent)
+        given = bearer(sent)
         digest = hashlib.sha256(given.encode()).hexdigest()
         matches = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
         if not given or not matches:
@@ -104,14 +106,18 @@ class Keys:
         return matches[0]
 
 
-def load(path: Path | None) -> Keys:
+def load(path: Path | None, *, required: bool = False) -> Keys:
     """Return the keys of the file at `path`, or none without one.
+
+    Args:
+        path: the file.
+        required: whether requests need a key, or a token in its place, also without a file.
 
     Raises:
         SettingsError: the file cannot be read or is not of its form.
     """
     if path is None:
-        return Keys(())
+        return Keys((), required=required)
     try:
         found = _File.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -125,6 +131,7 @@ def load(path: Path | None) -> Keys:
     return Keys(found.keys)
 
 
-def _bearer(sent: Mapping[str, str]) -> str:
+def bearer(sent: Mapping[str, str]) -> str:
+    """Return the bearer token of a request with the headers `sent`, or "" without one."""
     value = sent.get("authorization", "")
     return value[len(BEARER) :].strip() if value.lower().startswith(BEARER) else ""

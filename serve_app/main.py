@@ -117,12 +117,13 @@ def _check_exposure(settings: ServeSettings) -> None:
         SettingsError: it would listen on a network, or the file of keys is wrong.
     """
     auth.load(settings.api_keys_file)
-    if settings.api_keys_file is not None:
+    if settings.api_keys_file is not None or settings.oidc_issuer:
         return
     if not _is_loopback(settings.host):
         raise SettingsError(
             f"it would listen on {settings.host} and ask nobody for a key. Set "
-            "SERVE_API_KEYS_FILE (docs/serving.md), or SERVE_HOST to 127.0.0.1."
+            "SERVE_API_KEYS_FILE or SERVE_OIDC_ISSUER (docs/serving.md), or SERVE_HOST to "
+            "127.0.0.1."
         )
     print("Authentication is off: every process on this machine may ask.", flush=True)  # noqa: T201
 

@@ -14,9 +14,10 @@ from rag_graph.memory import Memory
 from rag_graph.settings import RagSettings
 from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
 from serve_app.admission import Admission
-from serve_app.auth import Key, Keys, Right
+from serve_app.auth import Key, Keys, Right, bearer
 from serve_app.limits import Limiter
 from serve_app.metrics import Metrics
+from serve_app.oidc import Provider, looks_like_token
 from serve_app.settings import ServeSettings
 
 Answer = Callable[[Question], AsyncGenerator[Event, None]]
@@ -43,6 +44,7 @@ class Services:
     """Parts that have to work before the gateway counts as ready, by name."""
     keys: Keys
     memory: Memory
+    oidc: Provider | None = None
     limiter: Limiter = field(default_factory=Limiter)
     metrics: Metrics = field(default_factory=Metrics)
     admission: Admission = field(
@@ -54,7 +56,11 @@ class Services:
 
         Raises:
             RequestError: it carries none, or none that is known.
+            UnavailableError: it carries a token that cannot be checked now.
         """
+        given = bearer(sent)
+        if self.oidc is not None and looks_like_token(given):
+            return await self.oidc.key(given)
         return self.keys.of(sent)
 
     async def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:

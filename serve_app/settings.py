@@ -25,6 +25,29 @@ class ServeSettings(BaseSettings):
         default=None,
         description="JSON file of API keys (docs/serving.md). Empty: everybody on this machine.",
     )
+    oidc_issuer: str = Field(
+        default="",
+        description="Issuer URL of an OpenID Connect provider whose tokens are taken beside keys.",
+    )
+    oidc_audience: str = Field(default="", description="Audience that its tokens have to name.")
+    oidc_tenant_claim: str = Field(
+        default="tid", min_length=1, description="Claim that names the tenant; Entra ID's is tid."
+    )
+    oidc_rights_claim: str = Field(
+        default="roles", min_length=1, description="Claim that lists ask, ingest, admin."
+    )
+    oidc_collections_claim: str = Field(
+        default="collections", min_length=1, description="Claim that lists collections; * for all."
+    )
+    oidc_requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests a minute of a tenant that comes with tokens."
+    )
+    oidc_tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="LLM tokens a minute of a tenant that comes with tokens."
+    )
+    oidc_keys_s: float = Field(
+        default=3600.0, gt=0, description="Seconds for which the provider's keys are kept."
+    )
     max_request_bytes: int = Field(
         default=2 * 2**20, ge=1024, description="Largest JSON request body, in bytes."
     )

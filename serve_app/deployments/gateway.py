@@ -35,6 +35,7 @@ class GatewayReplica:
         from serve_app.limits import Limiter
         from serve_app.llm import connect
         from serve_app.metrics import Metrics
+        from serve_app.oidc import Provider
         from serve_app.services import Services
 
         search = partial(call, retriever, "search")
@@ -51,7 +52,8 @@ class GatewayReplica:
             ingest=partial(call, ingestor, "ingest"),
             collections=partial(call, retriever, "collections"),
             checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
-            keys=load(serve.api_keys_file),
+            keys=load(serve.api_keys_file, required=bool(serve.oidc_issuer)),
+            oidc=Provider(serve) if serve.oidc_issuer else None,
             limiter=Limiter(serve.redis_url.get_secret_value()),
             metrics=metrics,
             admission=admission,

@@ -152,3 +152,36 @@ async def test_a_stalled_stream_ends_when_its_client_leaves() -> None:
         metrics = await client.get("/metrics")
     assert "isthmus_llm_requests_running 0" in metrics.text
     assert "isthmus_llm_requests_total 1" in metrics.text
+
+
+async def test_a_full_batch_makes_others_wait_and_then_refuses() -> None:
+    async with serve(max_num_seqs=2, max_waiting=1, tokens_per_s=1, answer_tokens=100) as (
+        mock,
+        client,
+    ):
+        readers = [asyncio.create_task(read(client)) for _ in range(3)]
+        await asyncio.to_thread(wait_for, lambda: mock.active == 3, 5, "three are accepted")
+        refused = await client.post("/v1/chat/completions", json=CHAT)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        said = headers.load(refused.headers)
+        assert said == headers.Load(running=2, waiting=1, in_flight=3, capacity=3)
+        figures = (await client.get("/metrics")).text
+        assert "isthmus_llm_requests_waiting 1" in figures
+        assert "isthmus_llm_time_to_first_token_seconds_count 2" in figures
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        await asyncio.to_thread(wait_for, lambda: mock.active == 0, 5, "all are gone")
+        assert (mock._batch.running, mock._batch.waiting) == (0, 0)
+
+
+async def test_a_start_takes_its_time() -> None:
+    async with serve(start_s=0.5) as (_, client):
+        starting = await client.get("/readyz")
+        refused = await client.post("/v1/chat/completions", json=CHAT)
+        assert (starting.status_code, starting.json()["status"]) == (503, "starting")
+        assert 0 <= starting.json()["percent"] < 100
+        assert refused.json()["error"]["code"] == "not_ready"
+        await asyncio.sleep(0.5)
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
