@@ -115,7 +115,7 @@ def _timed_call(function: Callable[[Sequence[str]], Vectors], given: Sequence[st
 
 
 class Instant(LLMClient):
-    """An LLM that says `tokens` words at once."""
+    """An LLM that says `tokens` words at once, no sentence twice."""
 
     tokens = 1
 
@@ -130,8 +130,8 @@ class Instant(LLMClient):
         extra_headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Output, None]:
         """Say the words."""
-        for _ in range(self.tokens):
-            yield Piece("word ")
+        for i in range(self.tokens):
+            yield Piece(f" word{i % 97}" if i % 15 else f" in{i}.")
         yield End("stop", None, "instant")
 
 

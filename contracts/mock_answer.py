@@ -84,6 +84,7 @@ def answer(
     *,
     max_model_len: int,
     answer_tokens: int = 0,
+    repeat: bool = False,
     token_limit: int | None = None,
     stop: Sequence[str] = (),
 ) -> Answer:
@@ -91,7 +92,9 @@ def answer(
 
     Args:
         max_model_len: context length, tokens.
-        answer_tokens: repeat or cut the answer to this many tokens; 0 leaves it as it comes.
+        answer_tokens: cut the answer to this many tokens, or count on from its end up to them; 0
+            leaves it as it comes.
+        repeat: say the answer again and again up to the token limit, as small models do.
         token_limit: the most tokens to generate; None for what the context allows.
         stop: strings before the first of which the answer ends.
 
@@ -103,10 +106,13 @@ def answer(
     if room < (token_limit or 1):
         raise ContextLengthError(prompt_tokens, token_limit or 1, max_model_len)
     tokens = tokenize(compose(prompts))
-    if answer_tokens:
-        tokens = list(itertools.islice(itertools.cycle([*tokens, "\n"]), answer_tokens))
-    tokens = _cut_at_stop(tokens, stop)
     limit = token_limit or room
+    if answer_tokens:
+        counting = (f" {number}" for number in itertools.count(1))
+        tokens = list(itertools.islice(itertools.chain(tokens, counting), answer_tokens))
+    if repeat:
+        tokens = list(itertools.islice(itertools.cycle([*tokens, "\n"]), limit + 1))
+    tokens = _cut_at_stop(tokens, stop)
     reason: Literal["stop", "length"] = "length" if len(tokens) > limit else "stop"
     return Answer(tuple(tokens[:limit]), reason, prompt_tokens)
 

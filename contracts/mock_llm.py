@@ -75,7 +75,8 @@ class MockSettings(BaseSettings):
     time_to_first_token_s: Annotated[float, Field(ge=0, description="Seconds before a token.")] = 0
     tokens_per_s: Annotated[float, Field(ge=0, description="Tokens a second; 0: no limit.")] = 0
     answer_tokens: Annotated[
-        int, Field(ge=0, description="Repeat or cut answers to this many tokens; 0: as they come.")
+        int,
+        Field(ge=0, description="Lengthen or cut answers to this many tokens; 0: as they come."),
     ] = 0
     max_num_seqs: Annotated[
         int,
@@ -85,6 +86,9 @@ class MockSettings(BaseSettings):
         int, Field(ge=0, description="Requests that wait for that; more are refused.")
     ] = 256
     start_s: Annotated[float, Field(ge=0, description="Seconds that a start takes.")] = 0
+    repeat: Annotated[
+        bool, Field(description="Say the answer again and again, as small models do.")
+    ] = False
     fault: Annotated[Fault | None, Field(description="What to do wrong.")] = None
     fault_requests: Annotated[
         int | None, Field(ge=0, description="Only the first N requests fail; unset: all do.")
@@ -189,6 +193,7 @@ class MockLLM:
                 prompts,
                 max_model_len=settings.max_model_len,
                 answer_tokens=settings.answer_tokens,
+                repeat=settings.repeat,
                 token_limit=wanted.token_limit,
                 stop=wanted.stop_sequences,
             )

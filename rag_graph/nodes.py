@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -14,11 +13,11 @@ from langgraph.channels import UntrackedValue
 from langgraph.runtime import Runtime
 
 from contracts.openai import ChatCompletionRequest, ChatMessage
-from rag_graph import calls, prompts, questions
+from rag_graph import calls, generation, prompts, questions
 from rag_graph.calls import Call, Services
-from rag_graph.citations import MarkerFilter, cite
+from rag_graph.citations import cite
 from rag_graph.evidence import evidence, is_enough
-from rag_graph.llm.client import End, Piece
+from rag_graph.llm.client import End
 from rag_graph.routing import Decision, ModelEntry, Task
 from rag_graph.state import Answered, Passage, Question, Retrieved, SearchQuery, Token
 
@@ -75,6 +74,7 @@ class State(Input, total=False):
     text: Annotated[str, UntrackedValue]
     end: Annotated[End, UntrackedValue]
     removed_markers: Annotated[int, UntrackedValue]
+    repetition_stopped: Annotated[bool, UntrackedValue]
     abstained: Annotated[bool, UntrackedValue]
 
 
@@ -168,34 +168,25 @@ async def abstain(state: State, runtime: Runtime[Services]) -> Update:
 
 
 async def generate(state: State, runtime: Runtime[Services]) -> Update:
-    """Stream the answer of a model, less the markers that point nowhere."""
+    """Stream the answer of a model, less markers that point nowhere and repetitions."""
     services, question, passages = runtime.context, state["question"], state["passages"]
-    write = runtime.stream_writer
     messages = prompts.messages(question.text, state["history"], passages)
     task: Task = "multi_hop" if len(state["queries"]) > 1 else "lookup"
     wanted = calls.answering(services, question, task, messages)
     decision = await calls.decide(services, question, wanted)
     request = _request(services, question, messages, decision)
-    markers = MarkerFilter(len(passages))
-    text: list[str] = []
-    ended: Update = {}
     answers = calls.stream(services, question, decision, request, state["deadline"])
-    async with aclosing(answers):
-        async for entry, output in answers:
-            if isinstance(output, Piece):
-                piece = markers.feed(output.text)
-            else:  # every stream that is not broken off ends so
-                piece = markers.flush()
-                made = (*state.get("calls", ()), Call(entry, output.usage))
-                ended = {"end": output, "model": entry, "calls": made}
-            if piece:
-                text.append(piece)
-                write(Token(piece))
+    written = await generation.write(
+        answers, len(passages), wanted.prompt_tokens, runtime.stream_writer
+    )
     return {
-        **ended,
-        "text": "".join(text),
+        "text": written.text,
+        "end": written.end,
+        "model": written.model,
+        "calls": (*state.get("calls", ()), Call(written.model, written.usage)),
         "decision": decision,
-        "removed_markers": markers.removed,
+        "removed_markers": written.removed_markers,
+        "repetition_stopped": written.repetition_stopped,
         "abstained": False,
     }
 
@@ -237,6 +228,7 @@ def _metadata(state: State) -> dict[str, Any]:
         "evidence": None if found is None else round(found, 3),
         "abstained": state["abstained"],
         "removed_markers": state["removed_markers"],
+        "repetition_stopped": state.get("repetition_stopped", False),
         "unaided": list(state.get("unaided", ())),
         **_routing(state),
         **_spent(state.get("calls", ())),

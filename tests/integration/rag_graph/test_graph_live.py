@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Event, Question, Retrieved, Token
 from tests.support.mock import serve
+from tests.support.processes import wait_for
 from tests.support.rag import FakeEmbedder
 
 DOCUMENTS = {
@@ -208,6 +210,17 @@ async def test_nobody_takes_over_in_mid_answer(house: House) -> None:
     assert isinstance(error, LLMStreamError)
     assert any(isinstance(event, Token) for event in events)
     assert house.asked()["large"] == 0
+
+
+async def test_a_model_that_goes_round_in_circles_is_stopped(house: House) -> None:
+    house.mocks["small"].settings = MockSettings(model="small", repeat=True, tokens_per_s=100)
+    last = await house.ask(TAINT, max_tokens=1000)
+    assert last.text.count("sku=gpu:NoSchedule") == 1
+    assert last.citations[0].source == "pools.md"
+    assert last.metadata["repetition_stopped"]
+    await asyncio.to_thread(
+        wait_for, lambda: house.mocks["small"].active == 0, 2, "the model is told to stop"
+    )
 
 
 async def test_a_model_that_stalls_meets_the_deadline(house: House) -> None:

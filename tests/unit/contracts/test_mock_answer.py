@@ -43,6 +43,9 @@ def test_limits_and_stops() -> None:
     stopped = answer(["one two three"], max_model_len=100, stop=["two"])
     assert stopped.text == whole.text[: whole.text.index("two")]
     assert answer(["x"], max_model_len=100, answer_tokens=64).usage.completion_tokens == 64
+    repeated = answer(["x"], max_model_len=100, repeat=True, token_limit=64)
+    assert (repeated.usage.completion_tokens, repeated.finish_reason) == (64, "length")
+    assert repeated.text.count(whole.text.split()[0]) > 2
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers() -> None:

@@ -210,3 +210,15 @@ async def test_closing_the_stream_frees_the_model() -> None:
     assert house.mock.active == 1
     await events.aclose()
     assert house.mock.active == 0
+
+
+async def test_an_answer_that_repeats_itself_is_stopped_and_seen_once() -> None:
+    house = House(tokens_per_s=200, repeat=True)
+    events = await house.ask(max_tokens=5000)
+    last = answered(events)
+    assert last.text == "".join(event.text for event in events if isinstance(event, Token))
+    assert last.text.count("sku=gpu:NoSchedule") == 1
+    assert (last.finish_reason, last.metadata["repetition_stopped"]) == ("stop", True)
+    assert last.metadata["tokens"]["completion"] < 100
+    assert house.mock.active == 0
+    assert not answered(await House().ask()).metadata["repetition_stopped"]
