@@ -69,6 +69,26 @@ class _Support:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A passage, read once for all statements."""
+
+    number: int
+    score: float
+    sentences: Sequence[tuple[str, frozenset[str]]]
+    """With their words."""
+
+    @classmethod
+    def of(cls, number: int, passage: Passage) -> _Source:
+        texts = sentences(passage.text) or [passage.text]
+        return cls(number, passage.score, [(text, words(text)) for text in texts])
+
+    def support(self, wanted: frozenset[str]) -> _Support:
+        """Return the sentence that holds most of the wanted words."""
+        quote, held = max(self.sentences, key=lambda sentence: len(wanted & sentence[1]))
+        return _Support(self.number, quote, len(wanted & held) / len(wanted) if wanted else 0.0)
+
+
 def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
     """Return the citations of `answer`, one a passage, in the passages' order.
 
@@ -77,10 +97,11 @@ def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
         passages: as they were sent: marker [n] is the n-th.
     """
     origin: Literal["model", "matched"] = "model"
-    supports = list(_marked(answer, passages))
+    sources = [_Source.of(n, passage) for n, passage in enumerate(passages, start=1)]
+    supports = list(_marked(answer, sources))
     if not supports:
         origin = "matched"
-        supports = list(_matched(answer, passages))
+        supports = list(_matched(answer, sources))
     best: dict[int, _Support] = {}
     for support in supports:
         if support.number not in best or support.share > best[support.number].share:
@@ -88,7 +109,7 @@ def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
     return tuple(_citation(best[n], passages[n - 1], origin) for n in sorted(best))
 
 
-def _marked(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
+def _marked(answer: str, sources: Sequence[_Source]) -> Iterator[_Support]:
     """Yield a support for every marker: the statement is what stands before it."""
     begin = 0
     statement = ""
@@ -98,31 +119,19 @@ def _marked(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
         statement = before[-1] if before else statement
         begin = marker.end()
         for number in marker[1].split(","):
-            yield _best(statement, int(number), passages[int(number) - 1])
+            yield sources[int(number) - 1].support(words(statement))
 
 
-def _matched(answer: str, passages: Sequence[Passage]) -> Iterator[_Support]:
+def _matched(answer: str, sources: Sequence[_Source]) -> Iterator[_Support]:
     """Yield the best support of every statement that has a good one."""
     for statement in sentences(answer):
-        if len(words(statement)) < MIN_WORDS or not passages:
+        wanted = words(statement)
+        if len(wanted) < MIN_WORDS or not sources:
             continue
-        support = max(
-            (_best(statement, n, p) for n, p in enumerate(passages, start=1)),
-            key=lambda s: (s.share, passages[s.number - 1].score),
-        )
-        if support.share >= SUPPORT:
-            yield support
-
-
-def _best(statement: str, number: int, passage: Passage) -> _Support:
-    wanted = words(statement)
-    candidates = sentences(passage.text) or [passage.text]
-    quote = max(candidates, key=lambda sentence: _share(wanted, sentence))
-    return _Support(number, quote, _share(wanted, quote))
-
-
-def _share(wanted: frozenset[str], sentence: str) -> float:
-    return len(wanted & words(sentence)) / len(wanted) if wanted else 0.0
+        supports = [(source.support(wanted), source.score) for source in sources]
+        best, _ = max(supports, key=lambda found: (found[0].share, found[1]))
+        if best.share >= SUPPORT:
+            yield best
 
 
 def _citation(support: _Support, passage: Passage, origin: Literal["model", "matched"]) -> Citation:
