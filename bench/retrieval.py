@@ -1,10 +1,8 @@
-"""Figures of `rag_graph`: embedding, the graph's own cost, PDF memory, search at size.
+"""Figures of `rag_graph`: the graph's own cost, PDF memory, search at size. Each prints JSON.
 
-    python -m bench.retrieval embed | graph | pdf | store --chunks 1000000
+    python -m bench.retrieval graph | pdf | store --chunks 1000000
 
-Ratios are of interleaved rounds in one run; CPU times are the process's own. `embed` compares
-with what sentence-transformers runs for this model: transformers' BertModel in fp32, mean pooling,
-L2 norm, texts sorted by length in batches of 32. Each prints JSON.
+CPU times are the process's own. Embedding is measured by `bench.embedding`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,9 @@ from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.graph import RagGraph
 from rag_graph.ingest.pipeline import Ingestor
 from rag_graph.llm.client import End, LLMClient, Output, Piece
-from rag_graph.retrieval import bundled, schema
+from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection
-from rag_graph.retrieval.embedder import Vectors, open_embedder
+from rag_graph.retrieval.embedder import Vectors
 from rag_graph.retrieval.retriever import combine
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
@@ -40,7 +38,6 @@ from tests.support.rag import FakeEmbedder, passage, pdf
 
 WORDS = "retrieval of passages from large collections needs an index and a model that embeds text"
 QUERY = "Which taint do the GPU node pools carry?"
-ROUNDS = 5
 DIMENSION = 384
 BATCH = 50_000
 
@@ -49,69 +46,6 @@ def texts(count: int, length: int) -> list[str]:
     """Return `count` texts of about `length` words, all different."""
     dice, words = random.Random(1), WORDS.split()
     return [" ".join(dice.choices(words, k=length)) + f" {i}" for i in range(count)]
-
-
-def reference() -> Callable[[Sequence[str]], Vectors]:
-    """Return what sentence-transformers does for this model, on one thread."""
-    import torch
-    from transformers import AutoTokenizer, BertModel
-
-    torch.set_num_threads(1)
-    folder = bundled._find()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model: Any = BertModel.from_pretrained(folder)
-    model.eval()
-
-    def embed(given: Sequence[str]) -> Vectors:
-        batches = []
-        for start in range(0, len(given), 32):
-            part = list(given[start : start + 32])
-            inputs = tokenizer(
-                part, padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            with torch.inference_mode():
-                hidden = model(**inputs).last_hidden_state
-            mask = inputs["attention_mask"][..., None]
-            mean = (hidden * mask).sum(1) / mask.sum(1)
-            batches.append(torch.nn.functional.normalize(mean, dim=1).numpy())
-        return np.concatenate(batches)
-
-    return embed
-
-
-async def embed(_arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time queries one by one and chunks in bulk, both models in turn."""
-    ours, theirs = await open_embedder(RagSettings()), reference()
-    chunks = texts(32, 140)
-    figures: dict[str, list[float]] = {
-        key: [] for key in ("query", "query_ref", "bulk", "bulk_ref")
-    }
-    for _ in range(ROUNDS):
-        for _ in range(20):
-            figures["query"].append(await _timed(ours.embed([QUERY])))
-            figures["query_ref"].append(_timed_call(theirs, [QUERY]))
-        figures["bulk"].append(await _timed(ours.embed(chunks)))
-        figures["bulk_ref"].append(_timed_call(theirs, chunks))
-    p50 = {key: statistics.median(values) for key, values in figures.items()}
-    return {
-        "query_ms_p50": p50["query"] * 1e3,
-        "query_ms_p99": float(np.quantile(figures["query"], 0.99)) * 1e3,
-        "query_ratio": p50["query_ref"] / p50["query"],
-        "chunks_per_s": len(chunks) / p50["bulk"],
-        "bulk_ratio": p50["bulk_ref"] / p50["bulk"],
-    }
-
-
-async def _timed(work: Any) -> float:
-    begin = time.perf_counter()
-    await work
-    return time.perf_counter() - begin
-
-
-def _timed_call(function: Callable[[Sequence[str]], Vectors], given: Sequence[str]) -> float:
-    begin = time.perf_counter()
-    function(given)
-    return time.perf_counter() - begin
 
 
 class Instant(LLMClient):
@@ -307,7 +241,7 @@ async def _recall(collection: Collection, queries: Vectors) -> float:
     return hits / (10 * len(queries))
 
 
-BENCHES = {"embed": embed, "graph": graph, "pdf": pdf_memory, "store": store}
+BENCHES = {"graph": graph, "pdf": pdf_memory, "store": store}
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from tokenizers import Tokenizer
 
 from rag_graph.errors import EmbedderError
 from rag_graph.retrieval import bundled
 from rag_graph.retrieval.http_embedder import HttpEmbedder
+from rag_graph.retrieval.onnx_model import OnnxModel
 from rag_graph.settings import RagSettings
 
 Vectors = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class Embedder(Protocol):
 
 
 class OnnxEmbedder:
-    """An ONNX model with inputs `input_ids`, `attention_mask` and output `embedding`.
+    """An ONNX model of tokens whose first output is `embedding`, float32 [batch, dimension].
 
     Each text runs through the model alone. On one thread a batch is no faster, padding costs, and
     int8 activations are scaled over the whole batch: alone, a text's vector does not depend on its
@@ -71,18 +71,13 @@ class OnnxEmbedder:
             EmbedderError: the files are missing or broken.
         """
         try:
-            self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._session = onnxruntime.InferenceSession(
-                folder / "model.onnx", _options(threads), providers=["CPUExecutionProvider"]
-            )
+            self._model = OnnxModel(folder, threads, MODEL_TOKENS)
         except Exception as error:
             raise EmbedderError(
                 f"The embedding model in {folder} cannot be loaded: {error}. "
                 "Delete the directory if it is in RAG_CACHE_DIR: it is made anew at the next start."
             ) from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MODEL_TOKENS)
-        self._counter: Tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        self._counter: Tokenizer = Tokenizer.from_str(self._model.tokenizer.to_str())
         self._counter.no_truncation()
         self._name = name
 
@@ -94,7 +89,7 @@ class OnnxEmbedder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return int(self._session.get_outputs()[0].shape[-1])
+        return self._model.width
 
     @property
     def max_tokens(self) -> int:
@@ -112,26 +107,8 @@ class OnnxEmbedder:
     def _embed_all(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for i, text in enumerate(texts):
-            vectors[i] = self._embed_one(text)
+            vectors[i] = self._model.run(self._model.tokenizer.encode(text))
         return vectors
-
-    def _embed_one(self, text: str) -> Vectors:
-        encoded = self._tokenizer.encode(text)
-        inputs = {
-            "input_ids": np.array([encoded.ids], np.int64),
-            "attention_mask": np.array([encoded.attention_mask], np.int64),
-        }
-        vector: Vectors = self._session.run(["embedding"], inputs)[0][0]
-        return vector
-
-
-def _options(threads: int) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning workers would burn the cores that neighbours need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 class Embedders:

@@ -1,0 +1,62 @@
+"""A directory with `model.onnx` and `tokenizer.json`, opened and run a text at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import Encoding, Tokenizer
+
+SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion"]
+"""What ONNX Runtime 1.32 would make of Add and LayerNormalization, or of Add and Gelu, takes two to
+five times as long on a CPU as the nodes it replaces."""
+
+
+class OnnxModel:
+    """A model that takes tokens. Loading raises whatever ONNX Runtime and the tokenizer raise."""
+
+    def __init__(self, folder: Path, threads: int, max_tokens: int) -> None:
+        """Load `folder`.
+
+        Args:
+            folder: directory of the two files.
+            threads: CPU threads that one text uses.
+            max_tokens: longer texts are cut.
+        """
+        self.tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_tokens)
+        self._session = onnxruntime.InferenceSession(
+            folder / "model.onnx",
+            _options(threads),
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=SLOW_FUSIONS,
+        )
+        self._inputs = {given.name for given in self._session.get_inputs()}
+
+    @property
+    def width(self) -> int:
+        """Length of the first output's last axis."""
+        return int(self._session.get_outputs()[0].shape[-1])
+
+    def run(self, encoded: Encoding) -> npt.NDArray[np.float32]:
+        """Return the model's first output for one text, float32 [...]."""
+        inputs = {
+            "input_ids": np.array([encoded.ids], np.int64),
+            "attention_mask": np.array([encoded.attention_mask], np.int64),
+            "token_type_ids": np.array([encoded.type_ids], np.int64),
+        }
+        taken = {name: value for name, value in inputs.items() if name in self._inputs}
+        output: npt.NDArray[np.float32] = self._session.run(None, taken)[0][0]
+        return output
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning workers would burn the cores that neighbours need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
