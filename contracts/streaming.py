@@ -51,6 +51,10 @@ class ChatFrames(_Frames):
         delta = b'"delta": {"content": ' + json.dumps(text).encode() + b"}"
         return self._choice(delta + _logprobs(logprobs), None)
 
+    def aside(self, **extra: Any) -> bytes:
+        """Return a frame that adds nothing to the answer and carries the `extra` keys."""
+        return self._choice(b'"delta": {}', None, b"], " + json.dumps(extra).encode()[1:])
+
     def tool_calls(self, deltas: list[dict[str, Any]]) -> bytes:
         """Return the frame that adds to the answer's tool calls."""
         return self._choice(b'"delta": {"tool_calls": ' + json.dumps(deltas).encode() + b"}", None)

@@ -119,7 +119,18 @@ class Answered:
     """JSON-able facts on how the answer came about, for the response's `isthmus` field."""
 
 
-Event: TypeAlias = Retrieved | Token | Answered
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Event: the LLM service starts; the answer waits for it."""
+
+    phase: str
+    percent: float
+    """How much of the start is done, 0 to 100."""
+    eta_s: float | None = None
+    """Seconds that are left, when the service can tell."""
+
+
+Event: TypeAlias = Retrieved | Token | Answered | Starting
 
 
 @dataclass(frozen=True, slots=True)

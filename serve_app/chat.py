@@ -29,9 +29,10 @@ from rag_graph.state import (
     Passage,
     Question,
     Retrieved,
+    Starting,
     Token,
 )
-from serve_app.errors import DegradedError, RequestError
+from serve_app.errors import DegradedError, RequestError, ServeAppError
 from serve_app.responses import error_body, public_code
 from serve_app.routes.search import Collection, Filters, TopK
 
@@ -178,7 +179,7 @@ class Reply:
                     for frame in self._frames(frames, event, answer.passages):
                         yield b"%b%d\n%b" % (head, next(numbers), frame)
             last = sse.DONE_FRAME
-        except RagError as error:
+        except (RagError, ServeAppError) as error:
             last = sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
         yield b"%b%d\n%b" % (head, next(numbers), last)
 
@@ -187,6 +188,8 @@ class Reply:
     ) -> Iterator[bytes]:
         if isinstance(event, Token):
             yield frames.content(event.text)
+        elif isinstance(event, Starting):
+            yield frames.aside(isthmus={"starting": asdict(event)})
         elif isinstance(event, Answered):
             yield frames.finish(event.finish_reason, **_grounds(event, passages))
             if self.include_usage and event.usage is not None:

@@ -24,20 +24,38 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Event | Output)
 
 
-async def ask(services: Services, key: Key, question: Question) -> AsyncGenerator[Event, None]:
+async def ask(
+    services: Services, key: Key, question: Question, *, hold: bool = False
+) -> AsyncGenerator[Event, None]:
     """Yield the events of an answer from the documents, as `RagGraph.answer` does.
+
+    Args:
+        services: what does the work.
+        key: who asks.
+        question: what.
+        hold: whether to wait for an LLM service that starts, yielding `Starting` meanwhile.
 
     Raises:
         ServeAppError: the question is refused or waited too long.
         RagError: as `RagGraph.answer`.
     """
-    account = _Account(services, key, _now())
     timeout_s = question.timeout_s or services.rag.timeout_s
-    async with services.admission.admit(key.tenant, key.weight, timeout_s) as left_s:
-        asked = replace(question, tenant=key.tenant, timeout_s=left_s)
-        async with aclosing(account.kept(services.answer(asked))) as events:
-            async for event in events:
-                yield event
+    end = _now() + timeout_s
+    account = _Account(services, key, _now())
+
+    async def attempt() -> AsyncGenerator[Event, None]:
+        left = max(0.001, end - _now())
+        async with services.admission.admit(key.tenant, key.weight, left) as left_s:
+            asked = replace(question, tenant=key.tenant, timeout_s=left_s)
+            answer = services.answer(asked)
+            async with aclosing(services.degrading.answer(asked, answer, left_s)) as events:
+                async for event in events:
+                    yield event
+
+    events = services.held.answer(attempt, timeout_s) if hold else attempt()
+    async with aclosing(account.kept(events)) as kept:
+        async for event in kept:
+            yield event
 
 
 async def generate(

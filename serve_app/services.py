@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rag_graph.llm.pool import LLM
 from rag_graph.memory import Memory
@@ -15,6 +16,8 @@ from rag_graph.settings import RagSettings
 from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
 from serve_app.admission import Admission
 from serve_app.auth import Key, Keys, Right, bearer
+from serve_app.degrade import Degrading
+from serve_app.held import Held
 from serve_app.limits import Limiter
 from serve_app.metrics import Metrics
 from serve_app.oidc import Provider, looks_like_token
@@ -50,6 +53,16 @@ class Services:
     admission: Admission = field(
         default_factory=lambda: Admission(ceiling=64, max_waiting=64, max_wait_s=10.0)
     )
+
+    @cached_property
+    def degrading(self) -> Degrading:
+        """What answers when a part does not work."""
+        return Degrading(self.serve, self.llm, self.metrics)
+
+    @cached_property
+    def held(self) -> Held:
+        """The questions that wait for the LLM service to start."""
+        return Held(self.llm, self.serve.max_held, self.metrics)
 
     async def identify(self, sent: Mapping[str, str]) -> Key:
         """Return the key of a request with the headers `sent`.

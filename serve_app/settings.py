@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,6 +72,22 @@ class ServeSettings(BaseSettings):
     )
     max_wait_s: float = Field(
         default=10.0, gt=0, description="Seconds that a request waits for the LLM service."
+    )
+    max_held: int = Field(
+        default=64,
+        ge=0,
+        description="Streamed requests that one gateway replica holds while the LLM service "
+        "starts, before others get a 503.",
+    )
+    on_llm_failure: Literal["refuse", "passages"] = Field(
+        default="refuse",
+        description="When no model can answer: refuse with a 503 that carries the passages found, "
+        "or answer 200 with the passages, marked degraded.",
+    )
+    on_retrieval_failure: Literal["refuse", "answer"] = Field(
+        default="refuse",
+        description="When documents cannot be searched: refuse with a 503, or have the model "
+        "answer alone, marked ungrounded.",
     )
     redis_url: SecretStr = Field(
         default=SecretStr(""),

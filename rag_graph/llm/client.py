@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from contracts import headers, sse
 from contracts.openai import (
@@ -22,6 +22,7 @@ from contracts.openai import (
 )
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
 from rag_graph.llm import failures
+from rag_graph.state import Starting
 
 CONNECT_TIMEOUT_S = 2.0
 MODELS_TIMEOUT_S = 10.0
@@ -48,6 +49,15 @@ class End:
 Output: TypeAlias = Piece | End
 OnLoad: TypeAlias = Callable[[str, headers.Load | None], None]
 """Takes an endpoint's URL and the load that it reported; None where it reports none."""
+
+
+class _Readiness(BaseModel):
+    """What the LLM service says at /readyz."""
+
+    status: str
+    phase: str = ""
+    percent: float = 0.0
+    eta_s: float | None = None
 
 
 class LLMClient:
@@ -81,6 +91,15 @@ class LLMClient:
     def watch(self, on_load: OnLoad) -> None:
         """Have `on_load` told of the service's load with every answer that begins."""
         self._on_load = on_load
+
+    async def starting(self) -> Starting | None:
+        """Return how far the service's start is, or None when it does not say that it starts."""
+        try:
+            response = await self._http.get("/readyz", timeout=MODELS_TIMEOUT_S)
+            said = _Readiness.model_validate_json(response.content)
+        except (httpx.HTTPError, ValidationError):
+            return None  # it is gone, or is another service than ours
+        return Starting(said.phase, said.percent, said.eta_s) if said.status == "starting" else None
 
     async def models(self) -> list[Model]:
         """Return the models that the service answers for.

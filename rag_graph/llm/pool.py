@@ -14,6 +14,7 @@ from rag_graph.llm.client import LIMITS, LLMClient, OnLoad, Output
 from rag_graph.llm.endpoint import Endpoint, pick
 from rag_graph.llm.mtls import MutualTlsTransport
 from rag_graph.settings import RagSettings
+from rag_graph.state import Starting
 
 BACKOFF_S = 0.1
 """Longest wait before the second try; doubles with each. The wait is drawn between 0 and it."""
@@ -30,6 +31,9 @@ class LLM(Protocol):
 
     def watch(self, on_load: OnLoad) -> None:
         """Have `on_load` told of every endpoint's load with every answer that begins."""
+
+    async def starting(self) -> Starting | None:
+        """Return how far the start of the service is, or None when it does not start."""
 
     async def models(self) -> list[Model]:
         """Return the models that it answers for."""
@@ -72,6 +76,11 @@ class LLMPool:
         """Have `on_load` told of every endpoint's load with every answer that begins."""
         for endpoint in self._all():
             endpoint.client.watch(on_load)
+
+    async def starting(self) -> Starting | None:
+        """Return the start of the wanted model's endpoint that is furthest, if one starts."""
+        clients = [endpoint.client for endpoint in self._tiers[0]]
+        return furthest(await asyncio.gather(*(client.starting() for client in clients)))
 
     async def models(self) -> list[Model]:
         """Return the models of the first endpoint that answers.
@@ -194,6 +203,12 @@ class _Attempt:
         if not self._fallback or not models:
             return self._request
         return self._request.model_copy(update={"model": models[0].id})
+
+
+def furthest(starts: Iterable[Starting | None]) -> Starting | None:
+    """Return the start that will be over first."""
+    found = (start for start in starts if start is not None)
+    return max(found, key=lambda start: start.percent, default=None)
 
 
 def open_llm(settings: RagSettings) -> LLM:

@@ -10,9 +10,10 @@ from contextlib import aclosing
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, ModelTableError
 from rag_graph.llm.client import OnLoad, Output
-from rag_graph.llm.pool import LLMPool, own_endpoint, plain_endpoint
+from rag_graph.llm.pool import LLMPool, furthest, own_endpoint, plain_endpoint
 from rag_graph.routing import ModelEntry
 from rag_graph.settings import RagSettings
+from rag_graph.state import Starting
 
 
 class ModelRouter:
@@ -51,6 +52,11 @@ class ModelRouter:
         """Have `on_load` told of every endpoint's load with every answer that begins."""
         for pool in self._pools.values():
             pool.watch(on_load)
+
+    async def starting(self) -> Starting | None:
+        """Return the start of the model that is furthest, if one starts."""
+        pools = self._pools.values()
+        return furthest(await asyncio.gather(*(pool.starting() for pool in pools)))
 
     async def models(self) -> list[Model]:
         """Return the models of the table whose endpoints answer.

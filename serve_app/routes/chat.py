@@ -104,9 +104,8 @@ async def _events(
     route, _, named = wanted.model.partition("/")
     if wanted.model == served or (route == served and named):
         key = await services.authorize(sent, "ask", wanted.collection)
-        return key.tenant, guard.ask(
-            services, key, question(wanted, sent, key.tenant, named or None)
-        )
+        asked = question(wanted, sent, key.tenant, named or None)
+        return key.tenant, guard.ask(services, key, asked, hold=wanted.stream)
     key = await services.authorize(sent, "ask", None)
     known = [model.id for model in await _llm_models(services)]
     if wanted.model not in known:

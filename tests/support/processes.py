@@ -55,6 +55,7 @@ def running(
     log: Path,
     env: Mapping[str, str] | None = None,
     seconds: float = 60,
+    stdin: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m …` until the block ends, having waited for `ready_url` to answer 200.
 
@@ -63,7 +64,7 @@ def running(
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, *command],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env or {})},
@@ -75,6 +76,8 @@ def running(
         yield process
     finally:
         stop(process)
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 20) -> int:
