@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from cli.cluster_views import proof_table, states_table
-from kuberay import changes
+from kuberay import changes, replicas
 from kuberay.client import Cluster
 from kuberay.errors import ClusterError, ManifestError, NotFoundError
 from kuberay.models import Kind, Object, kind_of, state_of
@@ -82,7 +82,8 @@ def apply_command(
             _conclude(prove(pods_of(manifests), pools_from_file(pools)))
         for kind, manifest in zip(kinds, manifests, strict=True):
             cluster.apply(_remembering(cluster, kind, manifest), force=force)
-            _say(f"{kind} {manifest['metadata']['name']} applied", dry_run)
+            name = manifest["metadata"]["name"]
+            _say(f"{kind} {name} applied{_until_restart(kind, name)}", dry_run)
 
 
 @app.command()
@@ -163,8 +164,8 @@ def logs(
         if not pods:
             raise NotFoundError(f"{name} has no pods now; `isthmus cluster status` tells why.")
         for pod in pods[:1] if follow else pods:
-            for line in cluster.logs(pod, tail=tail, follow=follow):
-                typer.echo(f"{pod}: {line}")
+            for line in cluster.logs(pod.name, tail=tail, follow=follow):
+                typer.echo(f"{pod.name}: {line}")
 
 
 @app.command()
@@ -179,7 +180,7 @@ def rollback(
     with _reported(), _connected(context, namespace, api_timeout, dry_run) as cluster:
         kind = kind_of(cluster.find(name))
         changes.retry_conflicts(cluster, kind, name, changes.restore)
-        _say(f"{kind} {name} rolled back", dry_run)
+        _say(f"{kind} {name} rolled back{_until_restart(kind, name)}", dry_run)
 
 
 @app.command()
@@ -192,7 +193,7 @@ def suspend(
 ) -> None:
     """Free an LLM replica's pods, so that its GPU nodes can scale to zero."""
     with _reported(), _connected(context, namespace, api_timeout, dry_run) as cluster:
-        changes.retry_conflicts(cluster, "MPIJob", name, changes.suspend(True))
+        replicas.suspend(cluster, name)
         _say(f"MPIJob {name} suspended", dry_run)
 
 
@@ -204,10 +205,24 @@ def resume(
     namespace: Namespace = "",
     api_timeout: ApiTimeout = 10.0,
 ) -> None:
-    """Bring a suspended LLM replica back."""
+    """Bring a suspended LLM replica back, with what its spec says now."""
     with _reported(), _connected(context, namespace, api_timeout, dry_run) as cluster:
-        changes.retry_conflicts(cluster, "MPIJob", name, changes.suspend(False))
+        replicas.resume(cluster, name)
         _say(f"MPIJob {name} resumed", dry_run)
+
+
+@app.command()
+def restart(
+    name: Annotated[str, typer.Argument(help="Name of an MPIJob.")],
+    timeout: Annotated[float, typer.Option(help="Seconds for the old pods to end.", min=0)] = 600,
+    context: Context = "",
+    namespace: Namespace = "",
+    api_timeout: ApiTimeout = 10.0,
+) -> None:
+    """Give an LLM replica new pods: a new image or setting reaches it by nothing else."""
+    with _reported(), _connected(context, namespace, api_timeout) as cluster:
+        replicas.restart(cluster, name, timeout_s=timeout, on_progress=typer.echo)
+        typer.echo(f"MPIJob {name} restarted; `isthmus cluster wait {name}` waits for its model")
 
 
 @contextmanager
@@ -293,6 +308,10 @@ def _ray_kind(cluster: Cluster, name: str) -> Kind:
             "copies with the chart's llm.replicas, or use suspend and resume."
         )
     return kind
+
+
+def _until_restart(kind: Kind, name: str) -> str:
+    return f"; its pods change with `isthmus cluster restart {name}`" if kind == "MPIJob" else ""
 
 
 def _say(text: str, dry_run: bool) -> None:

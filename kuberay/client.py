@@ -6,17 +6,19 @@ Every failure leaves as one of `kuberay.errors`, with the object's name and the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import httpx2
 import lightkube
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core import exceptions as foreign
+from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Pod
+from lightkube.types import CascadeType
 
 from kuberay import errors
-from kuberay.models import RESOURCES, Kind, Object, kind_of, status_of
+from kuberay.models import RESOURCES, Kind, Object, PodState, kind_of, pod_state, status_of
 
 MANAGER = "isthmus"
 """Field manager: the name under which the API server notes which fields are ours."""
@@ -35,8 +37,9 @@ _MENDS: Mapping[int, tuple[type[errors.ApiError], str]] = {
 class Cluster:
     """One namespace of a cluster. Usable as a context manager."""
 
-    def __init__(self, client: lightkube.Client) -> None:
+    def __init__(self, client: lightkube.Client, dry_run: bool = False) -> None:
         self._client = client
+        self._dry_run = dry_run
 
     @classmethod
     def connect(
@@ -69,7 +72,7 @@ class Cluster:
             field_manager=MANAGER,
             dry_run=dry_run,
         )
-        return cls(client)
+        return cls(client, dry_run)
 
     def __enter__(self) -> Self:
         return self
@@ -163,17 +166,28 @@ class Cluster:
             ApiError: as `apply`.
         """
         with _mapped(f"Deleting {kind} {name}"):
-            self._client.delete(RESOURCES[kind], name)
+            self._client.delete(RESOURCES[kind], name, dry_run=self._dry_run)
 
-    def pods(self, found: Object) -> list[str]:
-        """Return the names of the pods that an object has now.
+    def delete_launcher(self, name: str) -> None:
+        """Delete the Job by which the MPI operator runs an MPIJob's launcher, if there is one.
+
+        Raises:
+            ApiError: as `apply`.
+        """
+        with suppress(errors.NotFoundError), _mapped(f"Deleting Job {name}-launcher"):
+            self._client.delete(
+                Job, f"{name}-launcher", cascade=CascadeType.BACKGROUND, dry_run=self._dry_run
+            )
+
+    def pods(self, found: Object) -> list[PodState]:
+        """Return the pods that an object has now, by name.
 
         Raises:
             ApiError: as `apply`.
         """
         with _mapped(f"Listing the pods of {found['metadata']['name']}"):
-            pods = self._client.list(Pod, labels=_pod_labels(found))
-            return sorted(str(pod.metadata.name) for pod in pods if pod.metadata)
+            pods = [pod_state(pod) for pod in self._client.list(Pod, labels=_pod_labels(found))]
+            return sorted(pods, key=lambda pod: pod.name)
 
     def logs(self, pod: str, *, tail: int, follow: bool) -> Iterator[str]:
         """Yield lines of a pod's log.

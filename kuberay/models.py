@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
+from lightkube.resources.core_v1 import Pod
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kuberay.errors import ClusterError, ManifestError
@@ -90,6 +91,26 @@ class State:
     line: str
 
 
+@dataclass(frozen=True)
+class PodState:
+    """One pod. `over`: it has ended and will not start again."""
+
+    name: str
+    ready: bool
+    over: bool
+
+
+def pod_state(pod: Pod) -> PodState:
+    """Read a pod's state."""
+    status = pod.status
+    conditions = (status.conditions if status else None) or []
+    return PodState(
+        name=str(pod.metadata.name if pod.metadata else ""),
+        ready=any(c.type == "Ready" and c.status == "True" for c in conditions),
+        over=bool(status and status.phase in ("Succeeded", "Failed")),
+    )
+
+
 def kind_of(manifest: Object) -> Kind:
     """Return a manifest's kind.
 
@@ -153,6 +174,10 @@ def _cluster(status: Status) -> tuple[bool, bool, str]:
 
 
 def _job(status: Status) -> tuple[bool, bool, str]:
+    pods = {role: s.active for role, s in status.replicaStatuses.items()}
+    active = ", ".join(f"{n} {role.lower()}" for role, n in sorted(pods.items())) or "no pods yet"
+    if status.condition("Running") and pods.get("Launcher", 0) > 0:
+        return True, False, f"running, {active}"  # whatever it had failed of before
     failed = status.condition("Failed")
     if failed:
         return False, True, f"failed: {failed.message or failed.reason}"
@@ -160,7 +185,4 @@ def _job(status: Status) -> tuple[bool, bool, str]:
         return False, True, "ended: an LLM service should never end"
     if status.condition("Suspended"):
         return False, False, "suspended, no pods"
-    pods = {role: s.active for role, s in status.replicaStatuses.items()}
-    active = ", ".join(f"{n} {role.lower()}" for role, n in sorted(pods.items())) or "no pods yet"
-    running = status.condition("Running") is not None and pods.get("Launcher", 0) > 0
-    return running, False, f"{'running' if running else 'starting'}, {active}"
+    return False, False, f"starting, {active}"

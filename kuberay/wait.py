@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kuberay.client import Cluster
 from kuberay.errors import (
@@ -14,9 +14,9 @@ from kuberay.errors import (
     WaitTimeoutError,
     WorkloadFailedError,
 )
-from kuberay.models import State, state_of
+from kuberay.models import Object, State, state_of
 
-_PASSING = (ApiTimeoutError, ServerError, UnreachableError)
+PASSING = (ApiTimeoutError, ServerError, UnreachableError)
 """Failures that an upgrade of the API server brings for a while; waiting goes on through them."""
 
 
@@ -69,7 +69,18 @@ def wait_ready(
 
 def _look(cluster: Cluster, name: str) -> tuple[State | None, str]:
     try:
-        state = state_of(cluster.find(name))
-    except _PASSING as error:
+        state = _with_pods(cluster, cluster.find(name))
+    except PASSING as error:
         return None, str(error)
     return state, f"{state.kind} {state.name}: {state.line}"
+
+
+def _with_pods(cluster: Cluster, found: Object) -> State:
+    """Tell an object's state; the MPI operator calls a job running while its model still loads."""
+    state = state_of(found)
+    if state.kind != "MPIJob" or not state.ready:
+        return state
+    waiting = [pod.name for pod in cluster.pods(found) if not (pod.ready or pod.over)]
+    if not waiting:
+        return replace(state, line=f"ready, {state.line}")
+    return replace(state, ready=False, line=f"{state.line}, not ready: {', '.join(waiting)}")

@@ -25,6 +25,7 @@ KINDS = {
     "rayservices": ("ray.io/v1", "RayService"),
     "rayclusters": ("ray.io/v1", "RayCluster"),
     "mpijobs": ("kubeflow.org/v2beta1", "MPIJob"),
+    "jobs": ("batch/v1", "Job"),
     "pods": ("v1", "Pod"),
 }
 _REASONS = {403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
@@ -191,8 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _delete(self, parts: list[str], query: dict[str, list[str]], _: bytes) -> None:
         plural, name = parts[-2:]
-        if self.kube.objects.pop((plural, name), None) is None:
+        if (plural, name) not in self.kube.objects:
             raise _RefusalError(404, f'{plural} "{name}" not found')
+        if query.get("dryRun") != ["All"]:
+            del self.kube.objects[plural, name]
         self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
     def log_message(self, *_: object) -> None:

@@ -29,8 +29,6 @@
   value: {{ .Values.llm.startSeconds | quote }}
 - name: LLM_DRAIN_TIMEOUT_S
   value: {{ .Values.llm.drainSeconds | quote }}
-- name: LLM_MPIRUN_ARGS
-  value: --hostfile /etc/mpi/hostfile
 {{- with .Values.llm.servedModelName }}
 - name: LLM_SERVED_MODEL_NAME
   value: {{ . | quote }}
@@ -56,6 +54,16 @@
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- end -}}
+
+{{- /* Where the ranks run: this pod and the job's workers. The operator's hostfile would name this pod by a DNS
+record that exists only once it is ready. Takes a dict of `root`, `job` (its name) and `workers`. */ -}}
+{{- define "isthmus.rankHosts" -}}
+{{- $slots := .root.Values.llm.gpusPerPod -}}
+localhost:{{ $slots }}
+{{- range $i := until .workers -}}
+,{{ $.job }}-worker-{{ $i }}.{{ $.job }}.{{ $.root.Release.Namespace }}.svc:{{ $slots }}
+{{- end -}}
 {{- end -}}
 
 {{- define "isthmus.ncclEnv" -}}

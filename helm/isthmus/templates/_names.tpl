@@ -34,3 +34,24 @@ isthmus.dev/side: {{ .side }}
 {{- if .image.digest -}}{{ .image.repository }}@{{ .image.digest }}
 {{- else -}}{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}{{- end -}}
 {{- end -}}
+
+{{- /* Whether KubeRay moves traffic step by step through a Gateway of its own: "true" or "". */ -}}
+{{- define "isthmus.incremental" -}}
+{{- if eq .Values.serve.upgrade.type "NewClusterWithIncrementalUpgrade" -}}true{{- end -}}
+{{- end -}}
+
+{{- /* Pods of the Gateway that KubeRay makes for the incremental upgrade. */ -}}
+{{- define "isthmus.gatewayPods" -}}
+gateway.networking.k8s.io/gateway-name: {{ include "isthmus.fullname" . }}-gateway
+{{- end -}}
+
+{{- /* The Service that reaches the gateway replicas, whichever Ray cluster serves. KubeRay makes it, or, for the
+incremental upgrade, the implementation of its Gateway. */ -}}
+{{- define "isthmus.frontService" -}}
+{{- $u := .Values.serve.upgrade -}}
+{{- $name := include "isthmus.fullname" . -}}
+{{- if include "isthmus.incremental" . -}}{{ $u.gatewayService | default (printf "%s-gateway-%s" $name $u.gatewayClassName) }}
+{{- else -}}{{ $name }}-serve-svc{{- end -}}
+{{- end -}}
+
+{{- define "isthmus.frontPort" -}}{{ ternary 80 .Values.serve.port (not (empty (include "isthmus.incremental" .))) }}{{- end -}}

@@ -52,6 +52,25 @@ def test_the_schema_is_closed_and_complete() -> None:
     assert walk(yaml.safe_load(VALUES.read_text()), schema) == []
 
 
+def open_objects(schema: Any, path: str) -> list[str]:
+    """Return every object in the schema, also inside lists, that takes unknown names."""
+    if isinstance(schema, list):
+        return [p for item in schema for p in open_objects(item, path)]
+    if not isinstance(schema, dict):
+        return []
+    is_open = schema.get("type") == "object" and schema.get("additionalProperties") is not False
+    found = [path] if is_open and path not in FREE else []
+    inner = {f"{path}.{k}".lstrip("."): v for k, v in schema.get("properties", {}).items()}
+    inner |= {f"{path}[]": schema[key] for key in ("items", "oneOf", "anyOf") if key in schema}
+    return found + [p for where, what in inner.items() for p in open_objects(what, where)]
+
+
+def test_objects_inside_lists_are_closed_too() -> None:
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    users = {"nodePools[].labels", "nodePools[].capacity", "global"}  # `global`: Helm's, kept empty
+    assert set(open_objects(schema, "")) == users
+
+
 @pytest.mark.parametrize("name", ["dev", "prod", "spot"])
 def test_the_examples_say_nothing_twice(name: str) -> None:
     """A worked example holds only what differs from the defaults."""

@@ -226,6 +226,80 @@ def test_suspend_and_resume(kube: FakeKube) -> None:
     assert spec_of(kube, "mpijobs", "llm")["slotsPerWorker"] == 1
 
 
+def launcher_job() -> dict[str, Any]:
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "llm-launcher"}}
+
+
+def test_resume_makes_the_launcher_anew(kube: FakeKube) -> None:
+    """Its old Job would bring back what the spec said when it was made."""
+    suspended = job()
+    suspended["spec"]["runPolicy"]["suspend"] = True
+    kube.put(suspended)
+    kube.put(launcher_job())
+    assert run("resume", "llm").exit_code == 0
+    assert ("jobs", "llm-launcher") not in kube.objects
+    query = next(q for method, _, q in kube.requests if method == "DELETE")
+    assert query["propagationPolicy"] == ["Background"]
+
+
+def test_resume_leaves_a_running_replica_alone(kube: FakeKube) -> None:
+    kube.put(job())
+    kube.put(launcher_job())
+    assert run("resume", "llm").exit_code == 0
+    assert ("jobs", "llm-launcher") in kube.objects
+
+
+def test_restart_suspends_deletes_the_launcher_and_resumes(kube: FakeKube) -> None:
+    kube.put(job())
+    kube.put(launcher_job())
+    result = run("restart", "llm")
+    assert result.exit_code == 0, result.output
+    assert "MPIJob llm restarted" in result.output
+    writes = [(m, p.rsplit("/", 1)[1]) for m, p, _ in kube.requests if m in ("PUT", "DELETE")]
+    assert writes == [("PUT", "llm"), ("DELETE", "llm-launcher"), ("PUT", "llm")]
+    assert spec_of(kube, "mpijobs", "llm")["runPolicy"]["suspend"] is False
+
+
+def test_restart_does_not_start_new_pods_beside_old_ones(kube: FakeKube) -> None:
+    kube.put(job())
+    kube.put(launcher_job())
+    kube.put(pod_of_llm("llm-launcher", ready=True))
+    result = run("restart", "llm", "--timeout", "0")
+    assert result.exit_code == 1
+    assert "still ending: llm-launcher" in result.output
+    assert "isthmus cluster resume llm" in result.output
+    assert spec_of(kube, "mpijobs", "llm")["runPolicy"]["suspend"] is True
+    assert ("jobs", "llm-launcher") in kube.objects
+
+
+def test_changes_to_an_mpi_job_say_how_they_reach_its_pods(kube: FakeKube) -> None:
+    result = run("apply", "-", stdin=yaml.safe_dump(job()))
+    assert "its pods change with `isthmus cluster restart llm`" in result.output
+
+
+def pod_of_llm(name: str, *, ready: bool, phase: str = "Running") -> dict[str, Any]:
+    condition = {"type": "Ready", "status": str(ready)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"training.kubeflow.org/job-name": "llm"}},
+        "status": {"phase": phase, "conditions": [condition]},
+    }
+
+
+def test_wait_for_an_mpi_job_waits_for_its_model(kube: FakeKube) -> None:
+    running = {"conditions": [{"type": "Running", "status": "True"}]}
+    kube.put(job() | {"status": running | {"replicaStatuses": {"Launcher": {"active": 1}}}})
+    kube.put(pod_of_llm("llm-launcher", ready=False))
+    kube.put(pod_of_llm("llm-launcher-before", ready=False, phase="Failed"))
+    result = run("wait", "llm", "--timeout", "0")
+    assert result.exit_code == 1
+    assert "running, 1 launcher, not ready: llm-launcher." in result.output
+    kube.put(pod_of_llm("llm-launcher", ready=True))
+    result = run("wait", "llm", "--timeout", "0")
+    assert "MPIJob llm: ready, running, 1 launcher" in result.output
+
+
 def test_status_lists_what_runs(kube: FakeKube) -> None:
     assert "Nothing runs in namespace rag" in run("status").output
     kube.put(service() | {"status": READY})
@@ -259,12 +333,7 @@ def test_wait_has_a_deadline(kube: FakeKube) -> None:
 
 def test_logs_of_an_mpi_job(kube: FakeKube) -> None:
     kube.put(job())
-    labels = {"training.kubeflow.org/job-name": "llm"}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "llm-launcher", "labels": labels},
-    }
+    pod = pod_of_llm("llm-launcher", ready=True)
     kube.put(pod)
     kube.put({**pod, "metadata": {"name": "other", "labels": {}}})
     kube.logs["llm-launcher"] = ["one", "two", "three"]

@@ -69,6 +69,16 @@ def found(kind: str, **status: Any) -> dict[str, Any]:
             False,
             "starting, 3 worker",
         ),
+        (  # an evicted worker leaves "Failed" behind for good
+            found(
+                "MPIJob",
+                conditions=[condition("Failed", message="evicted"), condition("Running")],
+                replicaStatuses={"Launcher": {"active": 1}},
+            ),
+            True,
+            False,
+            "running, 1 launcher",
+        ),
         (found("MPIJob", conditions=[condition("Suspended")]), False, False, "suspended, no pods"),
         (
             found("MPIJob", conditions=[condition("Failed", message="OOM")]),

@@ -9,3 +9,8 @@ def test_it_asks_the_gateway_from_a_cpu_node() -> None:
     compile(script, "test", "exec")
     assert "http://isthmus-serve-svc:8000/readyz" in script
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def test_it_goes_where_the_traffic_goes() -> None:
+    pod = chart.one(chart.rendered("gateway-api"), "Pod", "isthmus-test-gateway")
+    assert "http://isthmus-gateway-istio:80/readyz" in pod["spec"]["containers"][0]["args"][0]

@@ -12,6 +12,14 @@ def test_it_publishes_the_gateway_over_tls() -> None:
     assert ingress["metadata"]["annotations"] == {"cert-manager.io/cluster-issuer": "letsencrypt"}
 
 
+def test_an_incremental_upgrade_has_a_service_of_its_own() -> None:
+    upgrade = {"type": "NewClusterWithIncrementalUpgrade", "gatewayClassName": "eg"}
+    values = {"serve": {"upgrade": upgrade | {"gatewayService": "front"}}}
+    spec = chart.one(chart.render(values, "values-prod.yaml"), "Ingress")["spec"]
+    backend = spec["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend == {"name": "front", "port": {"number": 80}}
+
+
 def test_nothing_is_published_by_default() -> None:
     assert chart.objects(chart.rendered("default"), "Ingress") == {}
 

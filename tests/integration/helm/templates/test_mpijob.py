@@ -70,6 +70,15 @@ def test_the_launcher_serves_and_workers_take_ssh() -> None:
     assert worker["readinessProbe"]["tcpSocket"] == {"port": "ssh"}
 
 
+def test_the_launcher_names_every_host_of_its_ranks() -> None:
+    """Itself as localhost: its DNS record, and on the host's network its name, would not do."""
+    container = pods(job("ranks-on-hosts"))["Launcher"]["containers"][0]
+    worker = "isthmus-llm-0-worker-0.isthmus-llm-0.rag.svc"
+    assert chart.env_of(container)["LLM_MPIRUN_ARGS"] == f"--host localhost:4,{worker}:4"
+    alone = pods(job("prod"))["Launcher"]["containers"][0]
+    assert chart.env_of(alone)["LLM_MPIRUN_ARGS"] == "--host localhost:4"
+
+
 def test_probes_ask_the_right_endpoints() -> None:
     container = pods(job("spot"))["Launcher"]["containers"][0]
     paths = {
@@ -101,6 +110,14 @@ def test_the_grace_period_covers_the_drain() -> None:
     pod = pods(job("spot"))["Launcher"]
     drain = float(chart.env_of(pod["containers"][0])["LLM_DRAIN_TIMEOUT_S"])
     assert pod["terminationGracePeriodSeconds"] > drain
+
+
+def test_a_worker_outlives_the_launchers_drain() -> None:
+    """Its ranks belong to the launcher, which lets running requests finish first."""
+    pod = pods(job("ranks-on-hosts"))["Worker"]
+    (hook,) = (c["lifecycle"]["preStop"]["exec"]["command"][-1] for c in pod["containers"])
+    assert "llm_backend[.]runtime" in hook  # not spelt so that the shell would find itself
+    assert pod["terminationGracePeriodSeconds"] > 25
 
 
 def test_weights_from_blobs_are_fetched_before_the_server_starts() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support import chart
-from tests.support.network import LLM, RAY, STRANGER, Network, Peer
+from tests.support.network import LLM, RAY, STRANGER, TEST, Network, Peer
 
 
 def test_haproxy_ports_are_open_between_ray_pods_only() -> None:
@@ -41,6 +41,23 @@ def test_who_reaches_ray_from_other_namespaces(namespace: str, port: int, allowe
 )
 def test_where_ray_may_go(peer: Peer, port: int, allowed: bool) -> None:
     assert Network(chart.rendered("prod")).allows(RAY, peer, port) is allowed
+
+
+def test_the_gateway_of_an_incremental_upgrade_reaches_ray() -> None:
+    gateway = Peer({"gateway.networking.k8s.io/gateway-name": "isthmus-gateway"})
+    assert Network(chart.rendered("gateway-api")).allows(gateway, RAY, 8000)
+    assert Network(chart.rendered("gateway-api")).allows(TEST, gateway, 80)
+    assert not Network(chart.rendered("prod")).allows(gateway, RAY, 8000)
+
+
+def test_what_the_settings_reach_can_be_opened() -> None:
+    """A PostgreSQL for conversations, an identity provider, another model: outside, by address."""
+    egress = [{"cidr": "10.3.0.4/32", "port": 5432}, {"cidr": "0.0.0.0/0", "port": 8443}]
+    net = Network(chart.render({"networkPolicy": {"rayEgress": egress}}, "values-prod.yaml"))
+    assert net.allows(RAY, Peer(address="10.3.0.4"), 5432)
+    assert not net.allows(RAY, Peer(address="10.3.0.5"), 5432)
+    assert net.allows(RAY, Peer(address="20.1.1.1"), 8443)
+    assert not net.allows(LLM, Peer(address="10.3.0.4"), 5432)
 
 
 def test_without_redis_and_storage_their_ports_stay_shut() -> None:
