@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from serve_app import auth
+from serve_app import auth, ingress
 from serve_app.errors import SettingsError
 from serve_app.settings import ServeSettings
 
@@ -78,16 +78,22 @@ def main() -> int:
 
 
 def _serve(signals: _Signals) -> None:
-    # After the signal handlers: importing Ray takes a second or two, and a Ctrl-C then counts too.
+    settings = ServeSettings()
+    _check_exposure(settings)
+    _check_port(settings)
+    with ingress.prepared(settings):
+        _run(signals, settings)
+
+
+def _run(signals: _Signals, settings: ServeSettings) -> None:
+    # Here, not above: Ray reads its environment when it is imported; and importing it takes a
+    # second or two, in which a Ctrl-C counts too.
     from ray import serve
     from ray.exceptions import RayTaskError
 
     from serve_app import app as application
     from serve_app import own_ray
 
-    settings = ServeSettings()
-    _check_exposure(settings)
-    _check_port(settings)
     with _preparation() as prepared, own_ray.running(settings):
         signals.check()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,10 @@ class ServeSettings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port that the gateway listens on.")
+    ingress: Literal["haproxy", "python"] = Field(
+        default="haproxy" if sys.platform == "linux" else "python",
+        description="What takes connections under serve_app.main: HAProxy, or Serve's own proxy.",
+    )
     model_name: str = Field(
         default="isthmus",
         min_length=1,

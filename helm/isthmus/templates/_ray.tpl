@@ -53,6 +53,12 @@ ray_actor_options:
 {{- define "isthmus.rayEnv" -}}
 - name: RAG_LLM_URL
   value: {{ include "isthmus.llmUrl" . | quote }}
+{{- if eq .Values.serve.ingress "haproxy" }}
+- name: RAY_SERVE_ENABLE_HA_PROXY
+  value: "1"
+- name: RAY_SERVE_THROUGHPUT_OPTIMIZED
+  value: "1"
+{{- end }}
 - name: RAG_STORE_URI
   value: {{ .Values.serve.storeUri | quote }}
 - name: RAG_CACHE_DIR

@@ -41,6 +41,12 @@ def test_ray_itself_sees_no_gpu_anywhere() -> None:
         assert not any(g["resources"].get("GPU") for g in groups.values())
 
 
+def test_haproxy_takes_the_connections() -> None:
+    for pod in pods("prod"):
+        given = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+        assert given["RAY_SERVE_ENABLE_HA_PROXY"] == given["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+
+
 def test_groups_scale_between_their_bounds() -> None:
     (group,) = cluster("prod")["workerGroupSpecs"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 20)

@@ -1,0 +1,46 @@
+"""What Ray Serve is told of HAProxy, and what HAProxy is told of the world."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serve_app import haproxy, ingress
+from serve_app.settings import ServeSettings
+
+CONFIG = """frontend prometheus
+    bind :9101
+    mode http
+frontend http_frontend
+    bind *:8000
+listen stats
+  bind *:8404
+"""
+
+
+def test_what_is_not_for_clients_is_bound_to_loopback() -> None:
+    narrowed = haproxy.narrowed(CONFIG)
+    assert "bind 127.0.0.1:9101\n" in narrowed
+    assert "bind 127.0.0.1:8404\n" in narrowed
+    assert "bind *:8000\n" in narrowed  # SERVE_HOST says where clients come from
+    assert haproxy.narrowed(narrowed) == narrowed
+
+
+def test_its_paths_are_short_enough_for_sockets(tmp_path: Path) -> None:
+    given = ingress.environment(tmp_path)
+    node = "f" * 56
+    for name in ("RAY_SERVE_HAPROXY_SOCKET_PATH", "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"):
+        path = Path("/tmp/ingress-abcdefgh") / node / Path(given[name]).name  # noqa: S108
+        assert len(str(path)) + len(".12345.tmp") < 97
+    assert os.access(given["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
+
+
+@pytest.mark.parametrize(("choice", "told"), [("python", None), ("haproxy", "1")])
+def test_the_setting_decides(
+    choice: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    with ingress.prepared(ServeSettings(ingress=choice)):  # type: ignore[arg-type]
+        assert os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == told
