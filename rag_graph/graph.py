@@ -28,6 +28,7 @@ def build(saver: BaseCheckpointSaver[Any] | None = None) -> Compiled:
     """Return the graph, remembering with a `saver`. Its drawing is in docs/retrieval.md."""
     graph = StateGraph(State, context_schema=Services, input_schema=Input)
     graph.add_node("contextualize", _timed("contextualize", nodes.contextualize))
+    graph.add_node("converse", nodes.converse)
     graph.add_node("decompose", _timed("decompose", nodes.decompose))
     graph.add_node("retrieve", _timed("retrieve", nodes.retrieve))
     graph.add_node("generate", _timed("generate", nodes.generate))
@@ -35,6 +36,7 @@ def build(saver: BaseCheckpointSaver[Any] | None = None) -> Compiled:
     graph.add_node("cite", nodes.finish)
     graph.add_edge(START, "contextualize")
     graph.add_conditional_edges("contextualize", nodes.route)
+    graph.add_edge("converse", "generate")
     graph.add_edge("decompose", "retrieve")
     graph.add_conditional_edges("retrieve", nodes.grade)
     graph.add_edge("generate", "cite")

@@ -25,6 +25,8 @@ Update: TypeAlias = dict[str, Any]
 Message: TypeAlias = dict[str, Any]
 """Of a thread: `role`, `content`, and an answer's `citations`. Plain, since it is stored."""
 
+_ROUTES = ("conversation", "lookup", "multi_hop")
+"""By how many searches an answer took."""
 NOT_FOUND = "I could not find this in the documents."
 
 
@@ -84,7 +86,7 @@ async def contextualize(state: State, runtime: Runtime[Services]) -> Update:
     update: Update = {"deadline": _now() + (question.timeout_s or services.settings.timeout_s)}
     text, history = question.text, _history(state, services)
     update["history"] = history
-    if any(turn.role == "user" for turn in history):
+    if _searches(question, history) and any(turn.role == "user" for turn in history):
         prompt = questions.rewrite_prompt(text, history)
         reply = await calls.complete(services, question, prompt, update["deadline"])
         text = questions.standalone(text, history, reply.text)
@@ -99,10 +101,25 @@ def _history(state: State, services: Services) -> tuple[ChatMessage, ...]:
     return (*state["question"].history, *told)
 
 
-def route(state: State, runtime: Runtime[Services]) -> Literal["decompose", "retrieve"]:
-    """Decide whether to take the question apart."""
+def _searches(question: Question, history: Sequence[ChatMessage]) -> bool:
+    """Return whether documents are searched."""
+    if question.retrieval == "auto":
+        return not questions.is_small_talk(question.text, history)
+    return question.retrieval == "always"
+
+
+def route(state: State, runtime: Runtime[Services]) -> Literal["converse", "decompose", "retrieve"]:
+    """Decide whether to search at all, and whether to take the question apart."""
+    if not _searches(state["question"], state["history"]):
+        return "converse"
     hops = questions.is_multi_hop(state["standalone"])
     return "decompose" if hops and runtime.context.settings.max_parts else "retrieve"
+
+
+async def converse(state: State, runtime: Runtime[Services]) -> Update:
+    """Search for nothing: the conversation alone is answered from."""
+    runtime.stream_writer(Retrieved(()))
+    return {"queries": (), "passages": (), "evidence": None}
 
 
 async def decompose(state: State, runtime: Runtime[Services]) -> Update:
@@ -170,7 +187,11 @@ async def abstain(state: State, runtime: Runtime[Services]) -> Update:
 async def generate(state: State, runtime: Runtime[Services]) -> Update:
     """Stream the answer of a model, less markers that point nowhere and repetitions."""
     services, question, passages = runtime.context, state["question"], state["passages"]
-    messages = prompts.messages(question.text, state["history"], passages)
+    messages = (
+        prompts.messages(question.text, state["history"], passages)
+        if state["queries"]
+        else prompts.conversation(question.text, state["history"])
+    )
     task: Task = "multi_hop" if len(state["queries"]) > 1 else "lookup"
     wanted = calls.answering(services, question, task, messages)
     decision = await calls.decide(services, question, wanted)
@@ -243,7 +264,7 @@ def _routing(state: State) -> dict[str, Any]:
     chain = [entry.name for entry in state["decision"].chain]
     used = state["model"].name
     return {
-        "route": "multi_hop" if len(state["queries"]) > 1 else "lookup",
+        "route": _ROUTES[min(len(state["queries"]), 2)],
         "model": used,
         "reason": state["decision"].reason,
         "failed_over": chain[: chain.index(used)],

@@ -82,14 +82,26 @@ def messages(
     question: str, history: Sequence[ChatMessage], passages: Sequence[Passage]
 ) -> list[ChatMessage]:
     """Return the conversation to send. System turns of `history` join the one system message."""
-    instructions = [turn.text for turn in history if turn.role in ("system", "developer")]
-    turns = [turn for turn in history if turn.role in ("user", "assistant")]
+    instructions, turns = _parted(history)
     head = "\n\n".join([HEAD, *instructions, *_blocks(passages)])
     return [
         ChatMessage(role="system", content=head),
         *turns,
         ChatMessage(role="user", content=question),
     ]
+
+
+def conversation(question: str, history: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return the conversation to send where no passages were searched for."""
+    instructions, turns = _parted(history)
+    head = [ChatMessage(role="system", content="\n\n".join(instructions))] if instructions else []
+    return [*head, *turns, ChatMessage(role="user", content=question)]
+
+
+def _parted(history: Sequence[ChatMessage]) -> tuple[list[str], list[ChatMessage]]:
+    """Return the texts of the system turns, and the other turns."""
+    instructions = [turn.text for turn in history if turn.role in ("system", "developer")]
+    return instructions, [turn for turn in history if turn.role in ("user", "assistant")]
 
 
 def _blocks(passages: Sequence[Passage]) -> list[str]:

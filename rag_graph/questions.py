@@ -18,6 +18,17 @@ _TWO_QUESTIONS = re.compile(rf"\b{_INTERROGATIVES}\b.*\b(?:and|then)\s+{_INTERRO
 _COMPARISON = re.compile(
     r"\b(?:compare[ds]?|differences? between|differ from|versus|vs\.?)\b", re.I
 )
+_SMALL_TALK = re.compile(
+    r"(?:hi|hello|hey|good (?:morning|afternoon|evening|night)|great|perfect|ok(?:ay)?|cool|bye|"
+    r"thanks?(?: you)?(?: (?:very|so) much| a lot)?|goodbye|see you|how are you|who are you|"
+    r"what can you do)(?:[,\s]+(?:there|all|again|then|today))?",
+    re.I,
+)
+_ABOUT_THE_ANSWER = re.compile(
+    r"(?:please\s+|(?:can|could) you\s+)?(?:translate|rephrase|reword|rewrite|shorten|repeat|"
+    r"summari[sz]e|condense)\b.{0,40}\b(?:that|it|your (?:last )?answer|the above|again)\b.{0,60}",
+    re.I,
+)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")
 
 
@@ -43,6 +54,19 @@ def standalone(question: str, history: Sequence[ChatMessage], rewritten: str) ->
         return line
     asked = [turn.text for turn in history if turn.role == "user"]
     return f"{asked[-1]} {question}" if asked else question
+
+
+def is_small_talk(question: str, history: Sequence[ChatMessage]) -> bool:
+    """Whether no document is needed: a greeting, or a wish about the answer that was just given.
+
+    A short list rather than a model: wrongly searching costs milliseconds, wrongly not searching
+    costs a grounded answer.
+    """
+    text = question.strip().rstrip(".!?… ")
+    if _SMALL_TALK.fullmatch(text):
+        return True
+    answered = any(turn.role == "assistant" for turn in history)
+    return answered and bool(_ABOUT_THE_ANSWER.fullmatch(text))
 
 
 def is_multi_hop(question: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 from contracts.openai import ChatMessage, FinishReason, Usage
 
 DEFAULT_COLLECTION = "default"
+Retrieval: TypeAlias = Literal["auto", "always", "never"]
+"""Whether documents are searched for a question; auto: unless it is small talk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Question:
     history: tuple[ChatMessage, ...] = ()
     """Earlier turns, oldest first; a system message comes first."""
     collection: str = DEFAULT_COLLECTION
+    retrieval: Retrieval = "auto"
     top_k: int | None = None
     model: str | None = None
     max_tokens: int | None = None

@@ -9,9 +9,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from serve_app import responses
+from serve_app.feedback import FeedbackStore
 from serve_app.middleware import BodyLimit, SameOrigin
 from serve_app.resume import Streams
-from serve_app.routes import chat, documents, health, mcp, page, search, threads
+from serve_app.routes import chat, documents, feedback, health, mcp, page, search, threads
 from serve_app.services import Services
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
@@ -21,10 +22,11 @@ MULTIPART_OVERHEAD_BYTES = 64 * 1024
 def create_api(services: Services) -> FastAPI:
     """Return the gateway's application."""
     mcp_endpoint, streams = mcp.Endpoint(services), Streams(services.serve)
+    opinions = FeedbackStore(services.rag.memory_url)
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        async with mcp_endpoint.lifespan(api), aclosing(streams):
+        async with mcp_endpoint.lifespan(api), aclosing(streams), aclosing(opinions):
             yield
 
     api = FastAPI(
@@ -35,6 +37,7 @@ def create_api(services: Services) -> FastAPI:
         redoc_url=None,
     )
     api.include_router(chat.router(services, streams))
+    api.include_router(feedback.router(services, opinions))
     for module in (search, documents, threads, health):
         api.include_router(module.router(services))
     api.include_router(page.router())

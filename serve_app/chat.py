@@ -28,6 +28,7 @@ from rag_graph.state import (
     Event,
     Passage,
     Question,
+    Retrieval,
     Retrieved,
     Starting,
     Token,
@@ -59,6 +60,10 @@ class ChatRequest(ChatCompletionRequest):
     )
 
     collection: Collection = DEFAULT_COLLECTION
+    retrieval: Annotated[
+        Retrieval,
+        Field(description="Whether to search the documents; auto: unless it is small talk."),
+    ] = "auto"
     top_k: TopK = None
     filters: Filters = Filters()
     thread_id: Annotated[
@@ -112,6 +117,7 @@ def question(
         thread_id=wanted.thread_id,
         history=tuple(history),
         collection=wanted.collection,
+        retrieval=wanted.retrieval,
         top_k=wanted.top_k,
         filters=wanted.filters.given(),
         model=model,

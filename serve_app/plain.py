@@ -14,7 +14,7 @@ from serve_app.chat import ChatRequest, deadline
 from serve_app.errors import RequestError
 from serve_app.services import Services
 
-RETRIEVAL_FIELDS = frozenset({"collection", "top_k", "filters", "thread_id"})
+RETRIEVAL_FIELDS = frozenset({"collection", "retrieval", "top_k", "filters", "thread_id"})
 _OWN_FIELDS = RETRIEVAL_FIELDS | {"stream", "stream_options"}
 
 

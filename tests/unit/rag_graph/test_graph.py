@@ -222,3 +222,40 @@ async def test_an_answer_that_repeats_itself_is_stopped_and_seen_once() -> None:
     assert last.metadata["tokens"]["completion"] < 100
     assert house.mock.active == 0
     assert not answered(await House().ask()).metadata["repetition_stopped"]
+
+
+GREETED = (ChatMessage(role="user", content="Hi"), ChatMessage(role="assistant", content="Hello."))
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        (TAINT, {"retrieval": "never", "history": GREETED}),
+        ("Thanks a lot!", {"history": GREETED}),
+        ("Please translate your answer into German.", {"history": GREETED}),
+        ("hello there", {}),
+    ],
+)
+async def test_some_questions_need_no_documents(text: str, fields: dict[str, Any]) -> None:
+    house = House()
+    events = await house.ask(text, **fields)
+    last = answered(events)
+    assert events[0] == Retrieved(())
+    assert (house.queries, last.citations, last.metadata["route"]) == ([], (), "conversation")
+    assert last.metadata["evidence"] is None
+    assert house.mock.requests == 1  # a follow-up that is not searched for is not rewritten
+
+
+@pytest.mark.parametrize(
+    ("text", "retrieval"),
+    [
+        ("hello", "always"),
+        ("What does hello mean?", "auto"),
+        ("Thanks. Which taint do they carry?", "auto"),
+        ("Translate that.", "auto"),  # of nothing
+    ],
+)
+async def test_other_questions_are_searched_for(text: str, retrieval: Any) -> None:
+    house = House()
+    await house.ask(text, retrieval=retrieval)
+    assert [query.text for query in house.queries] == [text]

@@ -75,7 +75,7 @@ class Fakes:
         """Return these fakes as what the routes stand on."""
         return Services(
             serve=ServeSettings(max_request_bytes=4096),
-            rag=RagSettings(max_document_bytes=10_000),
+            rag=RagSettings(max_document_bytes=10_000, memory_url=":memory:"),
             answer=self.answer,
             llm=LLMClient("http://mock", transport=StreamingASGITransport(MockLLM())),
             search=self.search,

@@ -48,7 +48,7 @@ async def call(client: httpx.AsyncClient, path: str, secret: str, collection: st
     return (await client.post(path, json={**body, "collection": collection}, **sent)).status_code
 
 
-LISTS = ["/v1/models", "/v1/collections", "/v1/threads", "/v1/threads/{thread_id}"]
+LISTS = ["/v1/models", "/v1/collections", "/v1/threads", "/v1/threads/{thread_id}", "/v1/feedback"]
 RESUME = "/v1/chat/completions/events"
 ROUTES = ["/v1/chat/completions", "/v1/search", "/v1/documents"]
 

@@ -82,6 +82,7 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
         "seed": 4,
         "stop": ["END"],
         "collection": "notes",
+        "retrieval": "always",
         "top_k": 3,
         "filters": {"source": "a.md"},
     }
@@ -98,6 +99,7 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
     )
     assert (asked.max_tokens, asked.temperature, asked.top_p, asked.seed) == (9, 0.5, 0.9, 4)
     assert (asked.stop, asked.collection, asked.top_k) == (("END",), "notes", 3)
+    assert asked.retrieval == "always"
     assert asked.filters == {"source": "a.md"}
     assert (asked.request_id, asked.traceparent) == ("me-1", "00-a-b-01")
     assert asked.timeout_s == pytest.approx(1.5, abs=0.1)
