@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from contracts.errors import Code
 from contracts.headers import Load
-from serve_app.errors import RequestError, ServeAppError, UnavailableError
+from serve_app.errors import BusyError, RequestError, ServeAppError
 from serve_app.fair_queue import FairQueue, Ticket
 from serve_app.llm_limit import LLMLimit
 from serve_app.metrics import Metrics
@@ -45,8 +45,8 @@ class Admission:
         """Mean seconds between two requests that end, while others wait."""
         self._ended_at = 0.0
         """When the last one ended, or the first began to wait."""
-        self._metrics = metrics or Metrics()
-        self._metrics.watch_admission(
+        self.metrics = metrics or Metrics()
+        self.metrics.watch_admission(
             lambda: (self._queue.running, self._queue.waiting, self._limit.value),
             self._queue.by_tenant,
         )
@@ -64,7 +64,7 @@ class Admission:
 
         Raises:
             RequestError: the tenant has more than its share waiting (429).
-            UnavailableError: too many wait, or it waited too long (503).
+            BusyError: too many wait, or it waited too long (503).
         """
         began = _now()
         ticket = Ticket(tenant, weight)
@@ -81,7 +81,8 @@ class Admission:
         if not self._queue.waiting:
             self._ended_at = _now()
         granted = self._granted[ticket] = asyncio.get_running_loop().create_future()
-        self._refuse(self._queue.offer(ticket))
+        room = max(0, self._limit.value - self._queue.running)
+        self._refuse(self._queue.offer(ticket, room))
         self._start()
         try:
             async with asyncio.timeout(patience_s):
@@ -128,14 +129,14 @@ class Admission:
         return (self._queue.waiting + 1) * (self._gap_s or 0.0)
 
     def _refusal(self, ticket: Ticket, reason: str) -> ServeAppError:
-        self._metrics.refused.labels(reason).inc()
+        self.metrics.refused.labels(reason).inc()
         wait = max(LEAST_RETRY_AFTER_S, self._expected_wait_s())
         if reason == "waited":
             message = f"No model was free within the time allowed; try again in {wait:.0f} s."
-            return UnavailableError(message, Code.OVERLOADED, None, wait)
+            return BusyError(message, None, None, wait)
         if self._queue.is_alone(ticket.tenant):
             message = f"Too many questions wait for the model; try again in {wait:.0f} s."
-            return UnavailableError(message, Code.OVERLOADED, None, wait)
+            return BusyError(message, None, None, wait)
         message = f"More of your questions wait than is your share; try again in {wait:.0f} s."
         return RequestError(message, Code.RATE_LIMITED, None, wait)
 

@@ -10,9 +10,19 @@ from fastapi import FastAPI
 
 from serve_app import responses
 from serve_app.feedback import FeedbackStore
-from serve_app.middleware import BodyLimit, SameOrigin
+from serve_app.middleware import BodyLimit, Counted, SameOrigin
 from serve_app.resume import Streams
-from serve_app.routes import chat, documents, feedback, health, mcp, page, search, threads
+from serve_app.routes import (
+    chat,
+    documents,
+    feedback,
+    health,
+    mcp,
+    metrics,
+    page,
+    search,
+    threads,
+)
 from serve_app.services import Services
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
@@ -38,7 +48,7 @@ def create_api(services: Services) -> FastAPI:
     )
     api.include_router(chat.router(services, streams))
     api.include_router(feedback.router(services, opinions))
-    for module in (search, documents, threads, health):
+    for module in (search, documents, threads, health, metrics):
         api.include_router(module.router(services))
     api.include_router(page.router())
     mcp_endpoint.add_to(api)
@@ -49,4 +59,5 @@ def create_api(services: Services) -> FastAPI:
         upload_bytes=services.rag.max_document_bytes + MULTIPART_OVERHEAD_BYTES,
     )
     api.add_middleware(SameOrigin)
+    api.add_middleware(Counted, metrics=services.metrics)
     return api

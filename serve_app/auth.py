@@ -85,7 +85,7 @@ class Keys:
     def __init__(self, keys: tuple[Key, ...], *, required: bool = False) -> None:
         """Make a set of keys; an empty one that is not `required` lets everybody do everything."""
         self._keys = keys
-        self._required = required or bool(keys)
+        self.required = required or bool(keys)
 
     def of(self, sent: Mapping[str, str]) -> Key:
         """Return the key that a request with the headers `sent` carries.
@@ -95,7 +95,7 @@ class Keys:
         Raises:
             RequestError: it carries none, or none that is known.
         """
-        if not self._required:
+        if not self.required:
             return EVERYBODY
         given = bearer(sent)
         digest = hashlib.sha256(given.encode()).hexdigest()

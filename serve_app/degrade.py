@@ -6,20 +6,22 @@ whether it rests on documents.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph.errors import EmbedderError, LLMError, LLMRequestError, StoreError
-from rag_graph.llm.client import Piece
+from rag_graph.llm.client import Output, Piece
 from rag_graph.llm.pool import LLM
 from rag_graph.state import Answered, Citation, Event, Passage, Question, Retrieved, Token
-from serve_app.errors import UnavailableError
+from serve_app.errors import BusyError, UnavailableError
 from serve_app.metrics import Metrics
 from serve_app.settings import ServeSettings
 
 RETRIEVAL_FAILURES = (UnavailableError, StoreError, EmbedderError)
 QUOTE_CHARS = 300
+
+Generate = Callable[[ChatCompletionRequest], AsyncGenerator[Output, None]]
 
 
 class Degrading:
@@ -31,9 +33,14 @@ class Degrading:
         self._metrics = metrics
 
     async def answer(
-        self, question: Question, events: AsyncGenerator[Event, None], timeout_s: float
+        self, question: Question, events: AsyncGenerator[Event, None], generate: Generate
     ) -> AsyncGenerator[Event, None]:
         """Yield `events`, and what the settings put in the place of a failure before a token.
+
+        Args:
+            question: what was asked.
+            events: its answer.
+            generate: has a model answer alone.
 
         Raises:
             RagError: as `events`, where the settings say to refuse.
@@ -49,12 +56,15 @@ class Degrading:
                         passages = event.passages
                     yield event
         except (LLMError, *RETRIEVAL_FAILURES) as error:
-            instead = None if spoken else self._instead(question, passages, timeout_s, error)
+            if spoken or isinstance(error, LLMRequestError | BusyError):
+                raise
+            instead = self._instead(question, passages, generate, error)
+            if instead is not None or passages:
+                self._metrics.degraded.inc()
             if instead is None:
                 raise
         else:
             return
-        self._metrics.degraded.inc()
         async with aclosing(instead):
             async for event in instead:
                 yield event
@@ -63,20 +73,18 @@ class Degrading:
         self,
         question: Question,
         passages: tuple[Passage, ...] | None,
-        timeout_s: float,
+        generate: Generate,
         error: Exception,
     ) -> AsyncGenerator[Event, None] | None:
         """Return what the settings put in the place of an answer that failed with `error`."""
-        if isinstance(error, LLMRequestError):
-            return None
         if isinstance(error, LLMError):
             wanted = self._settings.on_llm_failure == "passages"
             return _passages_alone(passages, error) if wanted and passages else None
         wanted = self._settings.on_retrieval_failure == "answer"
-        return self._model_alone(question, timeout_s, error) if wanted else None
+        return self._model_alone(question, generate, error) if wanted else None
 
     async def _model_alone(
-        self, question: Question, timeout_s: float, reason: Exception
+        self, question: Question, generate: Generate, reason: Exception
     ) -> AsyncGenerator[Event, None]:
         user = ChatMessage(role="user", content=question.text)
         request = ChatCompletionRequest(
@@ -90,7 +98,7 @@ class Degrading:
         )
         yield Retrieved(())
         text: list[str] = []
-        async with aclosing(self._llm.stream(request, timeout_s)) as outputs:
+        async with aclosing(generate(request)) as outputs:
             async for output in outputs:
                 if isinstance(output, Piece):
                     text.append(output.text)

@@ -4,6 +4,7 @@
     ├── SettingsError            a setting cannot be: unknown name, wrong value, port in use
     ├── RequestError             the client's fault; carries its code and the field at fault
     ├── UnavailableError         a part of the application cannot answer now: try again later
+    │   └── BusyError                no room or no turn for more LLM work
     └── DegradedError            the LLM did not answer, but retrieval did: carries the passages
 
 `code` is one of `contracts.errors.Code` and `str(error)` the sentence for a person. What
@@ -55,6 +56,12 @@ class UnavailableError(ServeAppError):
     """A part of the application is starting, gone or full."""
 
     default_code = Code.NOT_READY
+
+
+class BusyError(UnavailableError):
+    """Too many questions wait for the LLM service."""
+
+    default_code = Code.OVERLOADED
 
 
 class DegradedError(ServeAppError):

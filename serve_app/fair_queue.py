@@ -45,14 +45,18 @@ class FairQueue:
         self.waiting = 0
         self.running = 0
 
-    def offer(self, ticket: Ticket) -> Ticket | None:
+    def offer(self, ticket: Ticket, room: int = 0) -> Ticket | None:
         """Put `ticket` into the queue; return the one that is refused for it, if one has to be.
 
         That is `ticket` itself when its tenant already has the most waiting for its weight.
+
+        Args:
+            ticket: the new one.
+            room: how many may start at once, which therefore do not wait.
         """
         tenant = self._tenants.setdefault(ticket.tenant, _Tenant())
         tenant.weight = ticket.weight
-        if self.waiting < self._max_waiting:
+        if self.waiting < self._max_waiting + room:
             self._append(tenant, ticket)
             return None
         heaviest = max(self._tenants.values(), key=_Tenant.load)

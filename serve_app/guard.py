@@ -39,21 +39,26 @@ async def ask(
         ServeAppError: the question is refused or waited too long.
         RagError: as `RagGraph.answer`.
     """
-    timeout_s = question.timeout_s or services.rag.timeout_s
-    end = _now() + timeout_s
     account = _Account(services, key, _now())
+    timeout_s = question.timeout_s or services.rag.timeout_s
+    end = account.began + timeout_s
 
     async def attempt() -> AsyncGenerator[Event, None]:
-        left = max(0.001, end - _now())
-        async with services.admission.admit(key.tenant, key.weight, left) as left_s:
+        async with services.admission.admit(key.tenant, key.weight, _left(end)) as left_s:
             asked = replace(question, tenant=key.tenant, timeout_s=left_s)
-            answer = services.answer(asked)
-            async with aclosing(services.degrading.answer(asked, answer, left_s)) as events:
+            async with aclosing(services.answer(asked)) as events:
                 async for event in events:
                     yield event
 
+    def alone(request: ChatCompletionRequest) -> AsyncGenerator[Output, None]:
+        names = (headers.REQUEST_ID, headers.TRACEPARENT)
+        values = (question.request_id, question.traceparent)
+        sent = {name: value for name, value in zip(names, values, strict=True) if value}
+        return _admitted(services, key, request, _left(end), sent)
+
     events = services.held.answer(attempt, timeout_s) if hold else attempt()
-    async with aclosing(account.kept(events)) as kept:
+    answer = services.degrading.answer(question, events, alone)
+    async with aclosing(account.kept(answer)) as kept:
         async for event in kept:
             yield event
 
@@ -79,15 +84,30 @@ async def generate(
         LLMError: the service did not answer.
     """
     account = _Account(services, key, _now())
+    outputs = _admitted(services, key, request, timeout_s, sent)
+    async with aclosing(account.kept(outputs)) as kept:
+        async for output in kept:
+            yield output
+
+
+async def _admitted(
+    services: Services,
+    key: Key,
+    request: ChatCompletionRequest,
+    timeout_s: float,
+    sent: Mapping[str, str],
+) -> AsyncGenerator[Output, None]:
     passed = {
         name: sent[name] for name in (headers.REQUEST_ID, headers.TRACEPARENT) if name in sent
     }
     passed[headers.TENANT] = quote(key.tenant)
-    async with services.admission.admit(key.tenant, key.weight, timeout_s) as left_s:
-        outputs = account.kept(services.llm.stream(request, left_s, passed))
-        async with aclosing(outputs) as kept:
-            async for output in kept:
-                yield output
+    admitted = services.admission.admit(key.tenant, key.weight, timeout_s)
+    async with (
+        admitted as left_s,
+        aclosing(services.llm.stream(request, left_s, passed)) as outputs,
+    ):
+        async for output in outputs:
+            yield output
 
 
 @dataclass
@@ -126,6 +146,10 @@ class _Account:
             )
         elif isinstance(event, End):
             self.used = event.usage
+
+
+def _left(end: float) -> float:
+    return max(0.001, end - _now())
 
 
 def _now() -> float:

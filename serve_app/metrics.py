@@ -64,10 +64,24 @@ class Metrics:
             self.tokens.labels(kind).inc(number)
             self.tenant_tokens.labels(tenant, kind).inc(number)
 
-    def render(self, *, with_tenants: bool) -> bytes:
-        """Return the exposition text."""
-        shown = generate_latest(self._all)
-        return shown + generate_latest(self._tenants) if with_tenants else shown
+    def render(self, shows: Callable[[str], bool]) -> bytes:
+        """Return the exposition text, with the figures of each tenant that `shows` agrees to."""
+        return generate_latest(self._all) + generate_latest(_Some(self._tenants, shows))
+
+
+class _Some(CollectorRegistry):
+    """Of a registry, what belongs to some tenants."""
+
+    def __init__(self, whole: CollectorRegistry, shows: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._whole = whole
+        self._shows = shows
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._whole.collect():
+            family.samples = [s for s in family.samples if self._shows(s.labels["tenant"])]
+            if family.samples:
+                yield family
 
 
 class _Admission(Collector):

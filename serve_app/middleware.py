@@ -10,9 +10,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import Code
 from serve_app.errors import RequestError
+from serve_app.metrics import Metrics
 from serve_app.responses import error_response
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Counted:
+    """Counts every response by its route and status."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._requests = metrics.requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")  # set while it was routed
+                self._requests.labels(route, message["status"]).inc()
+            await send(message)
+
+        await self._app(scope, receive, counted if scope["type"] == "http" else send)
 
 
 class BodyLimit:

@@ -17,6 +17,7 @@ from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuer
 from serve_app.admission import Admission
 from serve_app.auth import Key, Keys, Right, bearer
 from serve_app.degrade import Degrading
+from serve_app.errors import RequestError
 from serve_app.held import Held
 from serve_app.limits import Limiter
 from serve_app.metrics import Metrics
@@ -49,10 +50,14 @@ class Services:
     memory: Memory
     oidc: Provider | None = None
     limiter: Limiter = field(default_factory=Limiter)
-    metrics: Metrics = field(default_factory=Metrics)
     admission: Admission = field(
         default_factory=lambda: Admission(ceiling=64, max_waiting=64, max_wait_s=10.0)
     )
+
+    @property
+    def metrics(self) -> Metrics:
+        """What this replica counts."""
+        return self.admission.metrics
 
     @cached_property
     def degrading(self) -> Degrading:
@@ -63,6 +68,11 @@ class Services:
     def held(self) -> Held:
         """The questions that wait for the LLM service to start."""
         return Held(self.llm, self.serve.max_held, self.metrics)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether requests have to say who they are."""
+        return self.keys.required
 
     async def identify(self, sent: Mapping[str, str]) -> Key:
         """Return the key of a request with the headers `sent`.
@@ -83,7 +93,11 @@ class Services:
             RequestError: the key is unknown, may not do this, or has used up its minute.
         """
         key = await self.identify(sent)
-        await self.limiter.admit(key)
+        try:
+            await self.limiter.admit(key)
+        except RequestError:
+            self.metrics.refused.labels("minute").inc()
+            raise
         self.metrics.tenant_requests.labels(key.tenant).inc()
         key.check(right, collection)
         return key

@@ -34,13 +34,12 @@ class GatewayReplica:
         from serve_app.deployments.calls import call
         from serve_app.limits import Limiter
         from serve_app.llm import connect
-        from serve_app.metrics import Metrics
         from serve_app.oidc import Provider
         from serve_app.services import Services
 
         search = partial(call, retriever, "search")
-        llm, memory, metrics = connect(rag), Memory(rag), Metrics()
-        admission = Admission(serve.max_llm_requests, serve.max_waiting, serve.max_wait_s, metrics)
+        llm, memory = connect(rag), Memory(rag)
+        admission = Admission(serve.max_llm_requests, serve.max_waiting, serve.max_wait_s)
         llm.watch(admission.observe)
         self._services = Services(
             serve=serve,
@@ -55,7 +54,6 @@ class GatewayReplica:
             keys=load(serve.api_keys_file, required=bool(serve.oidc_issuer)),
             oidc=Provider(serve) if serve.oidc_issuer else None,
             limiter=Limiter(serve.redis_url.get_secret_value()),
-            metrics=metrics,
             admission=admission,
         )
 

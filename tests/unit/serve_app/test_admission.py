@@ -11,7 +11,7 @@ import pytest
 from contracts.errors import Code
 from contracts.headers import Load
 from serve_app.admission import Admission
-from serve_app.errors import RequestError, ServeAppError, UnavailableError
+from serve_app.errors import BusyError, RequestError, ServeAppError
 
 
 class Crowd:
@@ -73,7 +73,7 @@ async def test_a_flood_is_refused_at_once_and_pays_for_others() -> None:
     async with crowd(slots=1, max_waiting=2) as people:
         flood = people.start("a1", "a2", "a3", "a4")
         await settle()
-        with pytest.raises(UnavailableError) as alone:
+        with pytest.raises(BusyError) as alone:
             await flood[3]
         assert (alone.value.code, alone.value.retry_after) == (Code.OVERLOADED, 1.0)
         people.start("b1")
@@ -157,6 +157,6 @@ async def test_who_could_not_be_served_in_time_is_refused_before_waiting() -> No
         await asyncio.sleep(0.02)
         await people.end("a0")  # the pace is known now: one in 20 ms
         (late,) = people.start("ax", timeout_s=0.05)
-        with pytest.raises(UnavailableError):
+        with pytest.raises(BusyError):
             await late
         assert late.exception() is not None

@@ -15,7 +15,7 @@ from serve_app.errors import SettingsError
 from tests.unit.serve_app.conftest import Fakes
 
 ASK = {"model": "isthmus", "messages": [{"role": "user", "content": "?"}]}
-OPEN = {"/", "/ui/{name}", "/healthz", "/readyz"}
+OPEN = {"/", "/ui/{name}", "/healthz", "/readyz", "/metrics"}
 """What needs no key: the page asks for one itself, and probes have none."""
 
 

@@ -18,6 +18,7 @@ from rag_graph.llm.asgi_transport import StreamingASGITransport
 from rag_graph.llm.client import LLMClient
 from rag_graph.settings import RagSettings
 from serve_app import held
+from serve_app.admission import Admission
 from serve_app.api import create_api
 from serve_app.auth import Keys
 from serve_app.services import Services
@@ -33,7 +34,10 @@ DOWN = LLMUnavailableError("The LLM is down.")
 
 @asynccontextmanager
 async def gateway(
-    fakes: Fakes, mock: MockLLM | None = None, **settings: Any
+    fakes: Fakes,
+    mock: MockLLM | None = None,
+    admission: Admission | None = None,
+    **settings: Any,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The routes over fakes; over the real graph and `mock` if that is given."""
     made = fakes.services(Keys(()))
@@ -42,7 +46,7 @@ async def gateway(
         llm = LLMClient("http://mock", transport=StreamingASGITransport(mock))
         rag = RagSettings(min_evidence=0)
         changed |= {"llm": llm, "answer": RagGraph(fakes.search, llm, rag).answer}
-    services = Services(**changed)
+    services = Services(**changed | ({"admission": admission} if admission else {}))
     transport = httpx.ASGITransport(create_api(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
@@ -122,6 +126,23 @@ async def test_a_streamed_question_waits_for_a_model_that_loads(
     text = "".join(f["choices"][0]["delta"].get("content", "") for f in seen)
     assert text == "The taint is sku=gpu. [1]"
     assert seen[-1]["citations"][0]["passage"] == PASSAGE.text
+
+
+async def test_holding_goes_before_degrading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "LOOK_EVERY_S", 0.05)
+    mock = MockLLM(MockSettings(start_s=0.2))
+    async with gateway(Fakes(), mock, on_llm_failure="passages") as client:
+        streamed = await ask(client, stream=True)
+        assert "passages were found" not in streamed.text
+        assert "isthmus_gateway_degraded_total 0.0" in (await client.get("/metrics")).text
+
+
+async def test_a_full_queue_is_no_failure_of_retrieval() -> None:
+    full = Admission(ceiling=1, max_waiting=0, max_wait_s=1)
+    busy = gateway(Fakes(), None, full, on_retrieval_failure="answer")
+    async with busy as client, full.admit("other", 1, 1):
+        refused = await ask(client)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
 
 
 async def test_no_more_are_held_than_set() -> None:
