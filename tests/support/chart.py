@@ -86,6 +86,10 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
         "values.yaml",
         {"llm": {"backend": "external", "external": {"ip": "10.1.2.3"}}},
     ),
+    "external-tls": (
+        "values.yaml",
+        {"llm": {"backend": "external", "port": 443, "external": {"host": "api.x", "tls": True}}},
+    ),
     "vllm": ("values-spot.yaml", {"llm": {"backend": "vllm"}}),
     "mtls": ("values-prod.yaml", {"mtls": {"enabled": True}}),
     "vllm-mtls": (
@@ -147,6 +151,8 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
                     "gatewayClassName": "istio",
                 },
                 "existingSecrets": ["api-keys"],
+                "oidc": {"issuer": "https://login.example.com", "audience": "isthmus"},
+                "modelsTable": '[[models]]\nname = "small"\n',
                 "tokenAuth": {"secretName": "ray-token"},
             },
         },

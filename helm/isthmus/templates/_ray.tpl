@@ -47,7 +47,20 @@ ray_actor_options:
 {{- end -}}
 
 {{- define "isthmus.llmUrl" -}}
+{{- if and (eq .Values.llm.backend "external") .Values.llm.external.tls -}}
+https://{{ .Values.llm.external.host }}:{{ .Values.llm.port }}/v1
+{{- else -}}
 {{ ternary "https" "http" .Values.mtls.enabled }}://{{ include "isthmus.llmName" . }}.{{ .Release.Namespace }}.svc:{{ .Values.llm.port }}/v1
+{{- end -}}
+{{- end -}}
+
+{{- /* Takes a dict of `name`, `secret` and `key`. */ -}}
+{{- define "isthmus.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret }}
+      key: {{ .key }}
 {{- end -}}
 
 {{- define "isthmus.rayEnv" -}}
@@ -70,11 +83,26 @@ ray_actor_options:
   value: {{ . | quote }}
 {{- end }}
 {{- with .Values.llm.apiKeySecret }}
-- name: RAG_LLM_API_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ . }}
-      key: api-key
+{{ include "isthmus.secretEnv" (dict "name" "RAG_LLM_API_KEY" "secret" . "key" "api-key") }}
+{{- end }}
+{{- with .Values.serve.redisUrlSecret }}
+{{ include "isthmus.secretEnv" (dict "name" "SERVE_REDIS_URL" "secret" . "key" "redis-url") }}
+{{- end }}
+{{- if .Values.serve.memoryUrlSecret }}
+{{ include "isthmus.secretEnv" (dict "name" "RAG_MEMORY_URL" "secret" .Values.serve.memoryUrlSecret "key" "memory-url") }}
+{{- else }}
+- name: RAG_MEMORY_URL
+  value: /var/lib/isthmus/threads.sqlite
+{{- end }}
+{{- with .Values.serve.oidc.issuer }}
+- name: SERVE_OIDC_ISSUER
+  value: {{ . | quote }}
+- name: SERVE_OIDC_AUDIENCE
+  value: {{ $.Values.serve.oidc.audience | quote }}
+{{- end }}
+{{- if .Values.serve.modelsTable }}
+- name: RAG_MODELS_FILE
+  value: /etc/isthmus/models/models.toml
 {{- end }}
 {{- if .Values.mtls.enabled }}
 - name: RAG_LLM_TLS_CA
@@ -104,7 +132,10 @@ metadata:
     isthmus.dev/role: {{ .role }}
     azure.workload.identity/use: {{ not (empty $v.serve.workloadIdentityClientId) | quote }}
   annotations:
-    {{- include "isthmus.skips" (dict "root" $root "probes" "KubeRay adds probes to every Ray container." "head" (eq .role "head") "secrets" $v.llm.apiKeySecret "digest" $v.images.serve.digest) | nindent 4 }}
+    {{- include "isthmus.skips" (dict "root" $root "probes" "KubeRay adds probes to every Ray container." "head" (eq .role "head") "secrets" (or $v.llm.apiKeySecret $v.serve.redisUrlSecret $v.serve.memoryUrlSecret) "digest" $v.images.serve.digest) | nindent 4 }}
+    {{- with $v.serve.modelsTable }}
+    checksum/models: {{ sha256sum . }}
+    {{- end }}
 spec:
   serviceAccountName: {{ include "isthmus.rayAccount" $root }}
   # Only the head's autoscaler speaks to the API server.
@@ -156,6 +187,9 @@ spec:
         {{- if $v.serve.apiKeysSecret }}
         - {name: api-keys, mountPath: /etc/isthmus/api-keys, readOnly: true}
         {{- end }}
+        {{- if $v.serve.modelsTable }}
+        - {name: models, mountPath: /etc/isthmus/models, readOnly: true}
+        {{- end }}
         {{- if $v.secretStore.enabled }}
         - {name: secrets-store, mountPath: /mnt/secrets-store, readOnly: true}
         {{- end }}
@@ -175,6 +209,11 @@ spec:
         secretName: {{ . }}
         items:
           - {key: api-keys.json, path: api-keys.json}
+    {{- end }}
+    {{- if $v.serve.modelsTable }}
+    - name: models
+      configMap:
+        name: {{ include "isthmus.rayModels" $root }}
     {{- end }}
     {{- if $v.secretStore.enabled }}
     - name: secrets-store

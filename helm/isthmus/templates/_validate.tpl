@@ -5,6 +5,18 @@
 {{- include "isthmus.validateStorage" . -}}
 {{- include "isthmus.validateEdges" . -}}
 {{- include "isthmus.validateSecrets" . -}}
+{{- include "isthmus.validateSettings" . -}}
+{{- end -}}
+
+{{- /* A variable that is given twice is refused by the API server, in words that name no value. */ -}}
+{{- define "isthmus.validateSettings" -}}
+{{- range $at, $env := dict "serve.settings" (include "isthmus.rayEnv" .) "llm.settings" (include "isthmus.llmEnv" .) -}}
+{{- $seen := list -}}
+{{- range fromYamlArray $env -}}
+{{- if has .name $seen -}}{{- fail (printf "%s sets %s, which the chart sets from a value of its own; use that value." $at .name) -}}{{- end -}}
+{{- $seen = append $seen .name -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "isthmus.validateNames" -}}
@@ -37,6 +49,9 @@
 {{- if eq $llm.backend "external" -}}
 {{- if eq (empty $llm.external.host) (empty $llm.external.ip) -}}
 {{- fail "llm.backend is external: set exactly one of llm.external.host and llm.external.ip." -}}
+{{- end -}}
+{{- if and $llm.external.tls (or $llm.external.ip .Values.mtls.enabled) -}}
+{{- fail "llm.external.tls goes with llm.external.host, and not with mtls.enabled: it checks a public certificate's name. Clear one of them." -}}
 {{- end -}}
 {{- else -}}
 {{- if lt (int $llm.replicas) 1 -}}
@@ -118,7 +133,9 @@
 {{- define "isthmus.validateEdges" -}}
 {{- $i := .Values.ingress -}}
 {{- if and (ne $i.kind "none") (not $i.host) -}}{{- fail (printf "ingress.kind is %s but ingress.host is empty; set the service's DNS name." $i.kind) -}}{{- end -}}
-{{- if and (ne $i.kind "none") (not .Values.serve.apiKeysSecret) -}}{{- fail (printf "ingress.kind is %s but serve.apiKeysSecret is empty, so that everybody could ask and upload; name the Secret with the API keys." $i.kind) -}}{{- end -}}
+{{- $o := .Values.serve.oidc -}}
+{{- if ne (empty $o.issuer) (empty $o.audience) -}}{{- fail "serve.oidc needs both issuer and audience: tokens made for another service must not open this one." -}}{{- end -}}
+{{- if and (ne $i.kind "none") (not .Values.serve.apiKeysSecret) (not $o.issuer) -}}{{- fail (printf "ingress.kind is %s but serve.apiKeysSecret is empty and serve.oidc.issuer too, so that everybody could ask and upload; name the Secret with the API keys, or the identity provider." $i.kind) -}}{{- end -}}
 {{- if and (eq $i.kind "ingress") (not $i.tlsSecret) -}}{{- fail "ingress.tlsSecret is empty: the gateway is published over TLS only. Name the Secret that holds the certificate." -}}{{- end -}}
 {{- if and (eq $i.kind "gateway") (not $i.gatewayName) -}}{{- fail "ingress.gatewayName is empty; name the Gateway whose HTTPS listener takes the route." -}}{{- end -}}
 {{- $u := .Values.serve.upgrade -}}
@@ -140,7 +157,10 @@
 {{- $synced := list -}}{{- if $v.enabled -}}{{- range $v.secrets -}}{{- $synced = append $synced .secret -}}{{- end -}}{{- end -}}
 {{- /* An offline render sees no cluster; a real install does, and then a missing Secret is an error. */ -}}
 {{- if lookup "v1" "Namespace" "" .Release.Namespace -}}
-{{- range $field, $secret := dict "serve.faultTolerance.passwordSecret" (ternary $f.passwordSecret "" $f.enabled) "llm.apiKeySecret" .Values.llm.apiKeySecret "serve.apiKeysSecret" .Values.serve.apiKeysSecret "serve.tokenAuth.secretName" .Values.serve.tokenAuth.secretName -}}
+{{- $named := dict "serve.faultTolerance.passwordSecret" (ternary $f.passwordSecret "" $f.enabled) "llm.apiKeySecret" .Values.llm.apiKeySecret "serve.apiKeysSecret" .Values.serve.apiKeysSecret "serve.redisUrlSecret" .Values.serve.redisUrlSecret "serve.memoryUrlSecret" .Values.serve.memoryUrlSecret "serve.tokenAuth.secretName" .Values.serve.tokenAuth.secretName -}}
+{{- range $i, $secret := .Values.serve.existingSecrets -}}{{- $_ := set $named (printf "serve.existingSecrets[%d]" $i) $secret -}}{{- end -}}
+{{- range $i, $secret := .Values.images.pullSecrets -}}{{- $_ := set $named (printf "images.pullSecrets[%d]" $i) $secret -}}{{- end -}}
+{{- range $field, $secret := $named -}}
 {{- if and $secret (not (has $secret $synced)) (not (lookup "v1" "Secret" $.Release.Namespace $secret)) -}}
 {{- fail (printf "The Secret %q named by %s is not in namespace %s; create it first." $secret $field $.Release.Namespace) -}}
 {{- end -}}

@@ -31,6 +31,16 @@ _DISCOVERY: dict[str, Any] = {
 }
 
 
+ALL = {
+    "isthmus-redis",
+    "isthmus-redis-url",
+    "isthmus-memory",
+    "isthmus-llm-key",
+    "isthmus-api-keys",
+}
+"""The Secrets that values-prod.yaml names."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     secrets: set[str]
 
@@ -63,10 +73,10 @@ def render(tmp_path: Path) -> Iterator[Any]:
     config = fake_kube.kubeconfig(tmp_path / "config", f"http://127.0.0.1:{server.server_port}")
     environment = {**os.environ, "KUBECONFIG": str(config), "HOME": str(tmp_path)}
 
-    def run(*secrets: str, major: int = 4) -> subprocess.CompletedProcess[str]:
+    def run(*secrets: str, major: int = 4, more: str = "") -> subprocess.CompletedProcess[str]:
         _Handler.secrets = set(secrets)
         command = [str(tools.helm(major)), "template", "isthmus", ".", "--dry-run=server"]
-        command += ["--namespace", "rag", "--values", "values-prod.yaml"]
+        command += ["--namespace", "rag", "--values", "values-prod.yaml", "--set", more]
         return subprocess.run(
             command, cwd=chart.CHART, env=environment, capture_output=True, text=True, check=False
         )
@@ -79,7 +89,7 @@ def render(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize("major", [3, 4])
 def test_a_missing_secret_is_named(render: Any, major: int) -> None:
-    result = render("isthmus-redis", "isthmus-api-keys", major=major)
+    result = render(*ALL - {"isthmus-llm-key"}, major=major)
     assert result.returncode != 0
     words = 'The Secret "isthmus-llm-key" named by llm.apiKeySecret is not in namespace rag'
     assert words in " ".join(result.stderr.split())
@@ -87,6 +97,11 @@ def test_a_missing_secret_is_named(render: Any, major: int) -> None:
 
 def test_with_all_secrets_the_templates_pass(render: Any) -> None:
     """Helm then goes on to what this small server does not have: the kinds' schemas."""
-    result = render("isthmus-redis", "isthmus-llm-key", "isthmus-api-keys")
+    result = render(*ALL)
     assert "unable to build kubernetes objects" in result.stderr
     assert "named by" not in result.stderr
+
+
+def test_a_missing_secret_in_a_list_is_named_too(render: Any) -> None:
+    result = render(*ALL, more="serve.existingSecrets={gone}")
+    assert 'The Secret "gone" named by serve.existingSecrets[0]' in " ".join(result.stderr.split())

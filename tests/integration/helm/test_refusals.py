@@ -76,8 +76,24 @@ SENTENCES: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         PROD,
         {"serve": {"apiKeysSecret": ""}},
-        ["ingress.kind is ingress but serve.apiKeysSecret is empty", "name the Secret"],
+        ["ingress.kind is ingress but serve.apiKeysSecret is empty", "or the identity provider"],
     ),
+    (
+        PROD,
+        {"serve": {"oidc": {"issuer": "https://login.example.com"}}},
+        ["serve.oidc needs both issuer and audience"],
+    ),
+    (
+        DEV,
+        {"llm": {"external": {"tls": True}}, "mtls": {"enabled": True}},
+        ["llm.external.tls goes with llm.external.host, and not with mtls.enabled"],
+    ),
+    (
+        "values.yaml",
+        {"serve": {"settings": {"RAG_LLM_URL": "http://other/v1"}}},
+        ["serve.settings sets RAG_LLM_URL, which the chart sets from a value of its own"],
+    ),
+    ("values.yaml", {"llm": {"settings": {"LLM_PORT": "1"}}}, ["llm.settings sets LLM_PORT"]),
     (PROD, {"ingress": {"tlsSecret": ""}}, ["ingress.tlsSecret is empty", "over TLS only"]),
     (PROD, {"ingress": {"kind": "gateway"}}, ["ingress.gatewayName is empty"]),
     (

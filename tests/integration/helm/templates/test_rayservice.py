@@ -8,6 +8,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from serve_app.app import CPU_SHARES
 from tests.support import chart
+from tests.support.network import RAY, Network, Peer
 from tests.support.strict import unknown_keys
 
 CONFIGS = chart.CHART.parents[1] / "serve_app/configs"
@@ -129,6 +130,47 @@ def test_secrets_reach_the_environment() -> None:
         assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "api-keys"}}]
         key = chart.env_of(pod["containers"][0])["RAG_LLM_API_KEY"]["secretKeyRef"]
         assert key == {"name": "isthmus-llm-key", "key": "api-key"}
+
+
+def test_what_replicas_share_comes_from_secrets() -> None:
+    for pod in pods("prod"):
+        env = chart.env_of(pod["containers"][0])
+        for name, secret, key in (
+            ("SERVE_REDIS_URL", "isthmus-redis-url", "redis-url"),
+            ("RAG_MEMORY_URL", "isthmus-memory", "memory-url"),
+        ):
+            assert env[name]["secretKeyRef"] == {"name": secret, "key": key}
+
+
+def test_alone_a_pod_remembers_in_a_file_that_it_may_write() -> None:
+    _, worker = pods("default")
+    file = chart.env_of(worker["containers"][0])["RAG_MEMORY_URL"]
+    mounts = {m["mountPath"]: m for m in worker["containers"][0]["volumeMounts"]}
+    assert "readOnly" not in mounts[file.rpartition("/")[0]]
+
+
+def test_an_identity_provider_is_named_and_reached() -> None:
+    for pod in pods("gateway-api"):
+        env = chart.env_of(pod["containers"][0])
+        assert env["SERVE_OIDC_ISSUER"] == "https://login.example.com"
+        assert env["SERVE_OIDC_AUDIENCE"] == "isthmus"
+    oidc = {"issuer": "https://login.example.com", "audience": "isthmus"}
+    net = Network(chart.render({"serve": {"oidc": oidc}}))
+    assert net.allows(RAY, Peer(address="20.0.0.1"), 443)
+
+
+def test_the_table_of_models_is_mounted() -> None:
+    for pod in pods("gateway-api"):
+        (container,) = pod["containers"]
+        file = chart.env_of(container)["RAG_MODELS_FILE"]
+        mount = next(m for m in container["volumeMounts"] if m["name"] == "models")
+        assert file == f"{mount['mountPath']}/models.toml"
+
+
+def test_an_external_api_is_called_by_its_own_name() -> None:
+    spec = cluster("external-tls")["headGroupSpec"]["template"]["spec"]
+    env = chart.env_of(spec["containers"][0])
+    assert env["RAG_LLM_URL"] == "https://api.x:443/v1"
 
 
 def test_api_keys_are_mounted_as_a_file() -> None:
