@@ -90,6 +90,15 @@ class LlmSettings(BaseSettings):
     mpirun_args: str = Field(
         default="", description="Further mpirun arguments, such as --hostfile, as a shell splits."
     )
+    advertise_address: str = Field(
+        default="",
+        description="Address at which ranks on other hosts reach this one. Empty: what this host's "
+        "name resolves to, else its first interface.",
+    )
+    lifeline_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Set by the front end for its ranks, anew at each start of the engine.",
+    )
     start_timeout_s: float = Field(
         default=600.0, gt=0, description="Seconds that the engine may take to become ready."
     )

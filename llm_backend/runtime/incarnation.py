@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +12,10 @@ import zmq
 import zmq.asyncio
 
 from llm_backend.runtime import ipc, launch
+from llm_backend.runtime.address import own_address
 from llm_backend.runtime.health import Limits, Vitals, diagnose
 from llm_backend.runtime.rank_lines import RankLines
+from llm_backend.runtime.scratch import Scratch
 from llm_backend.settings import LlmSettings
 
 _CHECK_S = 0.2
@@ -45,7 +45,7 @@ class Incarnation:
         self._on_message = on_message
         self._stalled_since = stalled_since
         self._changed = asyncio.Event()
-        self._directory = Path(tempfile.mkdtemp(prefix="isthmus-llm-"))
+        self._scratch = Scratch()
         self._context = zmq.asyncio.Context()
         self._socket: zmq.asyncio.Socket = self._context.socket(zmq.DEALER)
         self._process: asyncio.subprocess.Process | None = None
@@ -60,15 +60,18 @@ class Incarnation:
 
         Raises:
             OSError: a process or socket could not be made.
+            StartupError: a setting that concerns the launch is wrong.
         """
         ipc.configure(self._socket)
-        endpoint, lifeline = f"ipc://{self._directory}/engine", self._directory / "lifeline"
-        self._socket.bind(endpoint)
-        await self._lines.listen(lifeline)
-        arguments = ipc.WorkerArguments(endpoint, str(lifeline), model_dir)
+        arguments = await self._listen(model_dir)
+        environment = launch.environment(
+            self._scratch.path, self._lines.token, several_hosts=bool(arguments.remote_lifeline)
+        )
         self._process = await asyncio.create_subprocess_exec(
-            *launch.command(self._settings, self._mpirun, arguments, self._worker),
-            env=launch.environment(self._directory),
+            *launch.command(
+                self._settings, self._mpirun, arguments, self._worker, forward=environment
+            ),
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             # Out of the terminal's process group: Ctrl-C is for the supervisor, which drains.
             start_new_session=True,
@@ -77,6 +80,17 @@ class Incarnation:
             asyncio.create_task(self._receive()),
             asyncio.create_task(self._await_exit(self._process)),
         ]
+
+    async def _listen(self, model_dir: Path) -> ipc.WorkerArguments:
+        """Open the sockets that the ranks connect to; return what the ranks are told of them."""
+        endpoint, lifeline = f"ipc://{self._scratch.path}/engine", self._scratch.path / "lifeline"
+        self._socket.bind(endpoint)
+        await self._lines.listen(lifeline)
+        remote = ""
+        if launch.names_hosts(self._settings):
+            address = own_address(self._settings.advertise_address)
+            remote = await self._lines.listen_remote(address)
+        return ipc.WorkerArguments(endpoint, str(lifeline), model_dir, remote)
 
     def send(self, message: ipc.ToEngine) -> None:
         """Send to rank 0; never blocks."""
@@ -111,7 +125,7 @@ class Incarnation:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._drain()
         self._context.destroy(linger=0)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._scratch.remove()
 
     async def _end_mpirun(self, process: asyncio.subprocess.Process) -> None:
         """Terminate it, so that it tears down remote ranks and its files; kill it if it hangs."""

@@ -239,16 +239,19 @@ class WorkerArguments(msgspec.Struct, frozen=True):
         endpoint: where rank 0 connects to the front end, `ipc://...`.
         lifeline: Unix socket that every rank reports to (`runtime.lifeline`).
         model_dir: directory of the model, complete and in safetensors.
+        remote_lifeline: `ADDRESS:PORT` of the same for ranks on other hosts; empty for none.
     """
 
     endpoint: str
     lifeline: str
     model_dir: Path
+    remote_lifeline: str = ""
 
     def argv(self) -> list[str]:
         """Return the arguments as `parse` takes them."""
         names = ("--endpoint", self.endpoint, "--lifeline", self.lifeline)
-        return [*names, "--model-dir", str(self.model_dir)]
+        remote = ("--remote-lifeline", self.remote_lifeline) if self.remote_lifeline else ()
+        return [*names, *remote, "--model-dir", str(self.model_dir)]
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> WorkerArguments:
@@ -257,5 +260,6 @@ class WorkerArguments(msgspec.Struct, frozen=True):
         parser.add_argument("--endpoint", required=True)
         parser.add_argument("--lifeline", required=True)
         parser.add_argument("--model-dir", required=True, type=Path)
+        parser.add_argument("--remote-lifeline", default="")
         given = parser.parse_args(argv)
-        return cls(given.endpoint, given.lifeline, given.model_dir)
+        return cls(given.endpoint, given.lifeline, given.model_dir, given.remote_lifeline)

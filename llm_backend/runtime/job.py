@@ -55,7 +55,7 @@ def run(
 def join(settings: LlmSettings, progress: Progress) -> ranks.Rank:
     """Start MPI and connect this process to the other ranks."""
     extensions.use_directory(settings.cache_dir)
-    rank = ranks.introduce()
+    rank = ranks.introduce(settings.advertise_address)
     shard.use_threads(settings, rank)
     progress.report("connecting the ranks", 30)
     ranks.connect(rank, "nccl" if settings.device == "cuda" else "gloo")

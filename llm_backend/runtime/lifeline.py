@@ -1,8 +1,9 @@
 """The rank's end of the lifeline: heartbeats to the supervisor, and death when it is gone.
 
-Every rank holds one connection to the supervisor's Unix socket. A thread writes a `Beat` each
-`INTERVAL_S`: silence means a stopped or starved process. The connection's end means that the
-supervisor is gone, and the rank ends itself at once: nobody is left to serve.
+Every rank holds one connection to the supervisor: to its Unix socket, or over TCP and with a token
+from another host. A thread writes a `Beat` each `INTERVAL_S`: silence means a stopped or starved
+process. The connection's end means that the supervisor is gone, and the rank ends itself at once:
+nobody is left to serve.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import msgspec
 
 INTERVAL_S = 0.5
 ORPHANED_EXIT_CODE = 86
+CUT_OFF_S = 10
+"""A rank that cannot reach the supervisor's host for so long ends itself."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -39,28 +42,54 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def hold(path: str, rank: int, step: Callable[[], int]) -> None:
-    """Connect to the supervisor and beat from a daemon thread until this process ends.
+def connect(path: str, remote: str = "", token: str = "") -> socket.socket:
+    """Return a connection to the supervisor: over its Unix socket, else from another host.
+
+    Args:
+        path: `WorkerArguments.lifeline`.
+        remote: `WorkerArguments.remote_lifeline`.
+        token: shows the supervisor that this is one of its ranks.
+
+    Raises:
+        OSError: the supervisor is not there.
+    """
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        line.connect(path)
+    except OSError:
+        line.close()
+        if not remote:
+            raise
+        return _connect_remote(remote, token)
+    return line
+
+
+def _connect_remote(remote: str, token: str) -> socket.socket:
+    host, _, port = remote.rpartition(":")
+    line = socket.create_connection((host, int(port)), timeout=CUT_OFF_S)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CUT_OFF_S * 1000)
+    line.sendall(token.encode() + b"\n")
+    return line
+
+
+def hold(line: socket.socket, rank: int, step: Callable[[], int]) -> None:
+    """Beat from a daemon thread until this process ends.
 
     Call it first thing in a rank, before the slow imports: it also ties the rank's life to that
     of its mpirun.
 
     Args:
-        path: `WorkerArguments.lifeline`.
+        line: from `connect`.
         rank: MPI rank of this process.
         step: returns the number of steps finished; called from the thread.
-
-    Raises:
-        OSError: the supervisor is not there.
     """
     die_with_parent()
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    line.connect(path)
     line.settimeout(INTERVAL_S)
-    threading.Thread(target=_beat, args=(line, rank, step), name="lifeline", daemon=True).start()
+    arguments = (line, rank, step, os.getppid())
+    threading.Thread(target=_beat, args=arguments, name="lifeline", daemon=True).start()
 
 
-def _beat(line: socket.socket, rank: int, step: Callable[[], int]) -> None:
+def _beat(line: socket.socket, rank: int, step: Callable[[], int], parent: int) -> None:
     while True:
         beat = Beat(rank, os.getpid(), step())
         try:
@@ -71,4 +100,7 @@ def _beat(line: socket.socket, rank: int, step: Callable[[], int]) -> None:
             continue  # the supervisor never writes: this is the pause between two beats
         except OSError:
             break
+    if line.family != socket.AF_UNIX and os.getppid() == parent:
+        # mpirun's daemon on this host: cut off from mpirun, it would wait for ever.
+        os.kill(parent, signal.SIGTERM)
     os._exit(ORPHANED_EXIT_CODE)

@@ -21,6 +21,7 @@ from torch import Tensor
 from llm_backend.engine.plan import Ints, StepPlan
 from llm_backend.engine.sampler import Floats
 from llm_backend.runtime import extensions
+from llm_backend.runtime.address import interface_towards, own_address
 
 _INLINE = 1024  # 32-bit words of a plan that travel in its first broadcast
 _FOREVER = timedelta(days=3650)  # an idle engine waits; the supervisor judges who is late
@@ -43,18 +44,27 @@ class Rank:
     local_size: int
 
 
-def introduce() -> Rank:
+def introduce(advertise_address: str = "") -> Rank:
     """Start MPI and tell torch and DeepSpeed, through the environment, who this process is.
 
     `LOCAL_SIZE` decides whether DeepSpeed reduces through shared memory: it must be the number
     of ranks on this host, as MPI sees it.
+
+    Args:
+        advertise_address: where ranks on other hosts reach rank 0; empty to find out.
+
+    Raises:
+        EngineStartError: rank 0 is not reachable from the other hosts of the job.
     """
     from mpi4py import MPI  # importing it starts MPI, which a test of this module must not
 
     world = MPI.COMM_WORLD
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
     rank = Rank(world.rank, world.size, local.rank, local.size)
-    address, port = world.bcast(_rendezvous(rank) if rank.index == 0 else None)
+    address, port = world.bcast(_rendezvous(rank, advertise_address) if rank.index == 0 else None)
+    if rank.local_size < rank.size and (interface := interface_towards(address)) is not None:
+        # Left to itself, gloo takes the interface of the host's name, which is often loopback.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     os.environ.update(
         RANK=str(rank.index),
         WORLD_SIZE=str(rank.size),
@@ -66,10 +76,10 @@ def introduce() -> Rank:
     return rank
 
 
-def _rendezvous(rank: Rank) -> tuple[str, int]:
+def _rendezvous(rank: Rank, advertise_address: str) -> tuple[str, int]:
     """Return this host's address and a port that is free now."""
     one_host = rank.size == rank.local_size
-    address = "127.0.0.1" if one_host else socket.gethostbyname(socket.gethostname())
+    address = "127.0.0.1" if one_host else own_address(advertise_address)
     with socket.socket() as probe:
         probe.bind((address, 0))
         port: int = probe.getsockname()[1]

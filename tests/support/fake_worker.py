@@ -52,7 +52,8 @@ class Rank:
         self.steps = 0
         self.requests: dict[str, Request] = {}
         signal.signal(signal.SIGUSR1, lambda *_: os._exit(0))
-        lifeline.hold(arguments.lifeline, self.index, lambda: self.steps)
+        line = lifeline.connect(arguments.lifeline)
+        lifeline.hold(line, self.index, lambda: self.steps)
         if self.index:
             time.sleep(10**6)
         self.socket = ipc.connect(zmq.Context.instance(), arguments.endpoint)

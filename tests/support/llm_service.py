@@ -18,7 +18,11 @@ import psutil
 from llm_backend import inference_server
 from tests.support.processes import free_port, running, wait_for
 
-FAKE_WORKER = (sys.executable, "-m", "tests.support.fake_worker")
+WORKERS = {
+    "fake": (sys.executable, "-m", "tests.support.fake_worker"),
+    "leaving": (sys.executable, "-m", "tests.support.leaving_worker"),
+}
+"""What this module's service starts as ranks, by its argument."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,24 @@ class ServiceProcess:
 
 @contextmanager
 def running_service(
-    log: Path, *, fake: bool = True, scheme: str = "http", seconds: float = 60, **env: str
+    log: Path,
+    *,
+    worker: str | None = "fake",
+    scheme: str = "http",
+    seconds: float = 60,
+    **env: str,
 ) -> Iterator[ServiceProcess]:
-    """Run the service with `env` until the block ends; it must leave no process behind."""
+    """Run the service with `env` until the block ends; it must leave no process behind.
+
+    Args:
+        worker: a key of `WORKERS`; None for the real thing.
+    """
     port = free_port()
-    module = "tests.support.llm_service" if fake else "llm_backend.inference_server"
+    ours = ["tests.support.llm_service", worker] if worker else ["llm_backend.inference_server"]
     url = f"{scheme}://127.0.0.1:{port}"
     env = {"LLM_PORT": str(port), "LLM_THREADS_PER_RANK": "1", "OMP_NUM_THREADS": "1", **env}
     with running(
-        ["-m", module], ready_url=f"{url}/readyz", log=log, env=env, seconds=seconds
+        ["-m", *ours], ready_url=f"{url}/readyz", log=log, env=env, seconds=seconds
     ) as process:
         service = ServiceProcess(process, url, log)
         yield service
@@ -88,4 +101,5 @@ def running_service(
 
 
 if __name__ == "__main__":
-    sys.exit(inference_server.main(worker=FAKE_WORKER))
+    kind = sys.argv[1] if len(sys.argv) > 1 else "fake"
+    sys.exit(inference_server.main(worker=WORKERS[kind]))

@@ -60,7 +60,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         if file.name != "chat_template.jinja":
             (model / file.name).symlink_to(file)
     (model / "chat_template.jinja").write_text(TEMPLATE)
-    with running_service(directory / "log", fake=False, seconds=240, LLM_MODEL=str(model)) as it:
+    with running_service(directory / "log", worker=None, seconds=240, LLM_MODEL=str(model)) as it:
         yield it
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import openai
@@ -21,6 +18,7 @@ import psutil
 import pytest
 
 from tests.support.authority import Authority
+from tests.support.breaks import BREAKS, Load, break_rank
 from tests.support.llm_service import ServiceProcess, running_service
 from tests.support.processes import ROOT, free_port, running, wait_for
 from tests.support.tiny_model import write_tiny_model
@@ -125,46 +123,6 @@ def fragile(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield service
 
 
-class Load:
-    """Requests in flight while the engine breaks: two streams and two that are not."""
-
-    def __init__(self, service: ServiceProcess) -> None:
-        self._service = service
-        self._pool = ThreadPoolExecutor(4)
-        self._begun = threading.Semaphore(0)
-        self._streams = [self._pool.submit(self._stream) for _ in range(2)]
-        self._whole = [self._pool.submit(service.post, "/v1/completions", ENDLESS) for _ in "ab"]
-        for _ in self._streams:
-            assert self._begun.acquire(timeout=10)
-
-    def _stream(self) -> dict[str, Any]:
-        body = {**ENDLESS, "stream": True}
-        last = ""
-        with httpx.stream("POST", f"{self._service.url}/v1/completions", json=body) as response:
-            for line in response.iter_lines():
-                if not last and line:
-                    self._begun.release()
-                last = line or last
-        frame: dict[str, Any] = json.loads(last.removeprefix("data: "))
-        return frame
-
-    def assert_retryable_errors(self) -> None:
-        for stream in self._streams:
-            assert stream.result(10)["error"]["code"] == "not_ready"
-        for whole in self._whole:
-            response = whole.result(10)
-            assert response.status_code == 503
-            assert int(response.headers["retry-after"]) >= 1
-        self._pool.shutdown()
-
-
-BREAKS = {
-    "kill": lambda rank: rank.send_signal(signal.SIGKILL),
-    "stop": lambda rank: rank.send_signal(signal.SIGSTOP),
-    "exit 0": lambda rank: rank.send_signal(signal.SIGUSR1),
-}
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("how", list(BREAKS))
 @pytest.mark.parametrize("_again", range(2))
@@ -172,18 +130,8 @@ def test_a_broken_rank_under_load(
     fragile: ServiceProcess, how: str, rank: int, _again: int
 ) -> None:
     fragile.wait_ready()
-    restarts = fragile.readyz()[1]["restarts"]
-    family, load = fragile.family(), Load(fragile)
-    began = time.monotonic()
-    BREAKS[how](fragile.rank(rank))
-    wait_for(lambda: fragile.readyz()[0] == 503, 5, "not ready", poll_s=0.01)
-    assert time.monotonic() - began < (1 if how != "stop" else 3)
-    assert f"rank {rank}" in fragile.readyz()[1]["reason"]
-    load.assert_retryable_errors()
-    fragile.wait_ready(15)
-    assert fragile.readyz()[1]["restarts"] == restarts + 1
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert alive == []
+    red_within = 3 if how == "SIGSTOP" else 1
+    break_rank(fragile, how, rank, red_within=red_within, ready_within=15)
     assert fragile.post("/v1/completions", {**ENDLESS, "max_tokens": 2}).status_code == 200
 
 

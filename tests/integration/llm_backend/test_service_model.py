@@ -55,7 +55,7 @@ def service(
 ) -> Iterator[ServiceProcess]:
     log = tmp_path_factory.mktemp("service") / "log"
     ranks = {"LLM_TENSOR_PARALLEL": str(request.param), "LLM_RESTART_BACKOFF_S": "0.1"}
-    with running_service(log, fake=False, seconds=240, **ranks) as running:
+    with running_service(log, worker=None, seconds=240, **ranks) as running:
         yield running
 
 

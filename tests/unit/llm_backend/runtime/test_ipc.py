@@ -39,3 +39,5 @@ def test_directions_do_not_mix() -> None:
 def test_worker_arguments() -> None:
     arguments = ipc.WorkerArguments("ipc:///x", "/y", Path("/z"))
     assert ipc.WorkerArguments.parse(arguments.argv()) == arguments
+    elsewhere = ipc.WorkerArguments("ipc:///x", "/y", Path("/z"), "10.0.0.1:99")
+    assert ipc.WorkerArguments.parse(elsewhere.argv()) == elsewhere

@@ -32,6 +32,37 @@ def test_command() -> None:
     assert WorkerArguments.parse(line[len(head) :]) == ARGUMENTS
 
 
+def test_ranks_elsewhere_get_the_settings_that_concern_them() -> None:
+    names = ["HOME", "LLM_MODEL", "LLM_API_KEY", "NCCL_DEBUG", "OMP_NUM_THREADS"]
+    line = launch.command(LlmSettings(), Path("/m"), ARGUMENTS, ["worker"], forward=names)
+    forwarded = [line[i + 1] for i, part in enumerate(line) if part == "-x"]
+    assert forwarded == ["LLM_MODEL", "NCCL_DEBUG", "OMP_NUM_THREADS"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("", False),
+        ("--mca btl tcp", False),
+        ("--hostfile /etc/mpi/hostfile", True),
+        ("--host localhost:8", False),
+        ("--host localhost:1,worker:1 --mca x y", True),
+        ("--host=a:1,b:1", True),
+    ],
+)
+def test_whether_hosts_are_named(given: str, names: bool) -> None:
+    assert launch.names_hosts(LlmSettings(mpirun_args=given)) is names
+
+
+def test_no_shared_memory_of_mpi_between_hosts(tmp_path: Path) -> None:
+    one = launch.environment(tmp_path, "t", several_hosts=False)
+    assert one["OMPI_MCA_btl_sm_backing_directory"] == str(tmp_path)
+    several = launch.environment(tmp_path, "t", several_hosts=True)
+    assert several["OMPI_MCA_btl"] == "^sm"
+    assert "OMPI_MCA_btl_sm_backing_directory" not in several
+    assert several["LLM_LIFELINE_TOKEN"] == "t"
+
+
 def test_arguments_that_cannot_be_split() -> None:
     with pytest.raises(SettingsError, match="LLM_MPIRUN_ARGS"):
         launch.command(LlmSettings(mpirun_args="'"), Path("/m"), ARGUMENTS, ["worker"])
