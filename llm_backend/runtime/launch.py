@@ -47,7 +47,7 @@ def names_hosts(settings: LlmSettings) -> bool:
         SettingsError: LLM_MPIRUN_ARGS cannot be split as a shell would.
     """
     parts = _extra(settings)
-    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+    for part, following in zip(parts, [*parts[1:], ""], strict=False):
         option, _, value = part.partition("=")
         if option in _HOST_FILES:
             return True
