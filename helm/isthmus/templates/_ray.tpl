@@ -18,8 +18,9 @@ applications:
       - name: Gateway
         max_replicas_per_node: 2
         graceful_shutdown_timeout_s: {{ $s.streamSeconds }}
-        {{- include "isthmus.scaled" $s.gateway | nindent 8 }}
+        {{- include "isthmus.scaled" (merge (dict "policy" "serve_app.autoscaling:LLMAware") $s.gateway) | nindent 8 }}
       - name: Retriever
+        max_replicas_per_node: 4
         graceful_shutdown_timeout_s: 20
         {{- include "isthmus.scaled" $s.retriever | nindent 8 }}
       - name: Ingestor
@@ -35,6 +36,10 @@ autoscaling_config:
   target_ongoing_requests: {{ .targetOngoingRequests }}
   upscale_delay_s: 5
   downscale_delay_s: 300
+  {{- with .policy }}
+  policy:
+    policy_function: {{ . }}
+  {{- end }}
 {{ include "isthmus.admitted" . }}
 {{- end -}}
 

@@ -11,9 +11,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from rag_graph.settings import RagSettings
 from serve_app import app
+from serve_app.configs.__main__ import main
+from serve_app.configs.generate import unknown_keys
 from serve_app.errors import SettingsError
 from serve_app.settings import ServeSettings
-from tests.support.strict import unknown_keys
 
 FOLDER = Path(app.__file__).parent / "configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -32,6 +33,24 @@ def test_serve_takes_every_key(path: Path) -> None:
     assert unknown_keys(data, ServeDeploySchema) == []
     (application,) = data["applications"]
     assert application["import_path"] == "serve_app.app:app"
+
+
+def test_the_files_are_what_the_code_generates() -> None:
+    assert main(["--check"]) == 0
+
+
+def test_a_file_of_ones_own_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    data = load(FOLDER / "production.yaml")
+    gateway, retriever, _ = data["applications"][0]["deployments"]
+    gateway["autoscaling_config"]["max_replica"] = 3
+    gateway["autoscaling_config"]["policy"]["function"] = "x"
+    retriever["name"] = "Retreiver"
+    path.write_text(yaml.safe_dump(data))
+    assert main(["--check", str(path), str(tmp_path / "absent.yaml")]) == 1
+    said = capsys.readouterr().err
+    for part in ("autoscaling_config.max_replica", "policy.function", "'Retreiver'", "absent.yaml"):
+        assert part in said
 
 
 def test_a_misspelt_key_would_be_found() -> None:

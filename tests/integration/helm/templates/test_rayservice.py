@@ -7,9 +7,9 @@ from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.app import CPU_SHARES
+from serve_app.configs.generate import unknown_keys
 from tests.support import chart
 from tests.support.network import RAY, Network, Peer
-from tests.support.strict import unknown_keys
 
 CONFIGS = chart.CHART.parents[1] / "serve_app/configs"
 
