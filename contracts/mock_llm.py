@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Annotated
@@ -119,13 +119,16 @@ class MockLLM:
         active: completions being answered now.
     """
 
-    def __init__(self, settings: MockSettings | None = None) -> None:
+    def __init__(
+        self, settings: MockSettings | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Make a mock; `now` is the clock, in seconds, that its start goes by."""
         self.settings = settings or MockSettings()
         self.requests = 0
         self.active = 0
         self._created = int(time.time())
         self._batch = Batch()
-        self._start = Start(self.settings.start_s)
+        self._start = Start(self.settings.start_s, now)
         self._app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),

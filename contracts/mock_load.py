@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from contracts import telemetry
@@ -91,16 +91,17 @@ class Batch:
 
 
 class Start:
-    """A start that takes `seconds`."""
+    """A start that takes `seconds` of the clock `now`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
-        self._began = time.monotonic()
+        self._now = now
+        self._began = now()
 
     @property
     def left_s(self) -> float:
         """Seconds until requests are served; 0 when they are."""
-        return max(0.0, self._began + self._seconds - time.monotonic())
+        return max(0.0, self._began + self._seconds - self._now())
 
     @property
     def percent(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -107,11 +108,17 @@ def frames(response: httpx.Response) -> list[dict[str, Any]]:
     return [json.loads(event.data) for event in events[:-1]]
 
 
+def starting_mock() -> MockLLM:
+    """Return a mock whose start is over after 50 looks at the clock, however long they take."""
+    looks = itertools.count()
+    return MockLLM(MockSettings(start_s=50), lambda: next(looks))
+
+
 async def test_a_streamed_question_waits_for_a_model_that_loads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(held, "LOOK_EVERY_S", 0.05)
-    fakes, mock = Fakes(), MockLLM(MockSettings(start_s=0.4))
+    monkeypatch.setattr(held, "LOOK_EVERY_S", 0.01)
+    fakes, mock = Fakes(), starting_mock()
     async with gateway(fakes, mock) as client:
         whole = await ask(client)
         streamed = await ask(client, stream=True)
@@ -129,8 +136,8 @@ async def test_a_streamed_question_waits_for_a_model_that_loads(
 
 
 async def test_holding_goes_before_degrading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "LOOK_EVERY_S", 0.05)
-    mock = MockLLM(MockSettings(start_s=0.2))
+    monkeypatch.setattr(held, "LOOK_EVERY_S", 0.01)
+    mock = starting_mock()
     async with gateway(Fakes(), mock, on_llm_failure="passages") as client:
         streamed = await ask(client, stream=True)
         assert "passages were found" not in streamed.text
