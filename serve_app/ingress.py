@@ -8,6 +8,7 @@ imported; so this module imports no Ray, and has to be used before anything does
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -16,6 +17,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from serve_app.settings import ServeSettings
+
+REPLICA_PORTS = 20
+"""Ports on which the replicas of one gateway take requests from its HAProxy."""
+REPLICA_PORT_RANGE = (20_000, 32_000)
+"""Above Ray's own ports for workers, below those that the kernel gives away."""
 
 
 @contextmanager
@@ -40,6 +46,7 @@ def environment(directory: Path) -> Mapping[str, str]:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m serve_app.haproxy "$@"\n')
     program.chmod(0o700)
     metrics, statistics = _free_ports(2)
+    first = _free_block()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -51,10 +58,30 @@ def environment(directory: Path) -> Mapping[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         # There is one HAProxy, which knows at once of a replica that goes: nothing to wait for.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }
+
+
+def _free_block() -> int:
+    """Return the first of a block of ports that nobody listens on.
+
+    Each gateway has a block of its own: by default all take ports from 30000 on, and while a second
+    gateway finds out that its first choice is taken, its HAProxy sends requests to the first one.
+    """
+    blocks = list(range(*REPLICA_PORT_RANGE, REPLICA_PORTS))
+    random.shuffle(blocks)
+    return next(
+        first for first in blocks if all(map(_is_free, range(first, first + REPLICA_PORTS)))
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _free_ports(count: int) -> list[int]:

@@ -9,6 +9,7 @@ import httpx
 import psutil
 import pytest
 
+from serve_app.ingress import REPLICA_PORT_RANGE
 from tests.support.serve import Gateway
 
 
@@ -26,12 +27,13 @@ def test_haproxy_takes_the_connections_on_loopback_alone(served: Gateway) -> Non
 
 
 def test_replicas_take_requests_on_loopback_alone(served: Gateway) -> None:
-    """HAProxy hands requests to ports of the replicas', from 30000 on."""
+    """HAProxy hands requests to ports of the gateway's replicas."""
+    first, last = REPLICA_PORT_RANGE
     found = [
         c.laddr.ip
         for process in served.tree()
         for c in process.net_connections("tcp")
-        if c.status == psutil.CONN_LISTEN and 30000 <= c.laddr.port <= 31000
+        if c.status == psutil.CONN_LISTEN and first <= c.laddr.port < last
     ]
     assert set(found) == {"127.0.0.1"}
 
