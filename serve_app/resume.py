@@ -68,11 +68,29 @@ class Streams:
                 return self._read(key, kept, seen)
             if self._shelf is not None and await self._shelf.has(key):
                 return self._shelf.read(key, seen)
+        raise self._not_found("last-event-id")
+
+    async def stop(self, tenant: str, answer_id: str) -> None:
+        """Stop the work on an answer, and forget it.
+
+        Raises:
+            RequestError: the tenant has no such answer, or has it no more.
+        """
+        key = _key(tenant, answer_id)
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            kept.cancel()
+        elif self._shelf is None or not await self._shelf.has(key):
+            raise self._not_found("answer_id")
+        if self._shelf is not None:
+            await self._shelf.stop(key)
+
+    def _not_found(self, param: str) -> RequestError:
         message = (
-            "There is no answer to continue: it is unknown, was not asked for as resumable, or its "
-            f"{self._window_s:g} s are over. Ask again."
+            "There is no such answer to continue or stop: it is unknown, was not asked for as "
+            f"resumable, or its {self._window_s:g} s are over."
         )
-        raise RequestError(message, Code.NOT_FOUND, "last-event-id")
+        return RequestError(message, Code.NOT_FOUND, param)
 
     async def aclose(self) -> None:
         """Stop the work on every answer, and close the connections to Redis."""

@@ -49,12 +49,14 @@ class Shelf:
             while not ended:
                 frames = await _next(kept, seen)
                 ended = kept.ended and len(kept.frames) == seen + len(frames)
-                await self._put(key, seen, frames, ended=ended)
+                if await self._put(key, seen, frames, ended=ended):
+                    kept.cancel()
                 seen += len(frames)
         except (RedisError, OSError) as error:
             logger.warning("An answer cannot be continued by other replicas: %s", error)
 
-    async def _put(self, key: str, seen: int, frames: list[bytes], *, ended: bool) -> None:
+    async def _put(self, key: str, seen: int, frames: list[bytes], *, ended: bool) -> bool:
+        """Add frames and renew the mark; return whether somebody wants the work to stop."""
         pipe = self._redis.pipeline(transaction=False)
         for number, frame in enumerate(frames, seen + 1):
             pipe.xadd(key, {FRAME: frame}, id=f"{number}-0")
@@ -62,7 +64,8 @@ class Shelf:
             pipe.xadd(key, {END: b""}, id=f"{seen + len(frames) + 1}-0")
         pipe.expire(key, self._seconds + MARK_S)
         pipe.set(_made(key), b"", ex=MARK_S)
-        await pipe.execute()
+        pipe.exists(_stopped(key))
+        return bool((await pipe.execute())[-1])
 
     async def has(self, key: str) -> bool:
         """Whether an answer of that key is here.
@@ -85,6 +88,18 @@ class Shelf:
             await self._redis.delete(key, _made(key))
         except (RedisError, OSError) as error:
             logger.warning("An abandoned answer stays in Redis until it expires: %s", error)
+
+    async def stop(self, key: str) -> None:
+        """Forget an answer, and have the replica that makes it stop within MARK_S / 3.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
+        try:
+            await self._redis.set(_stopped(key), b"", ex=2 * MARK_S)
+            await self._redis.delete(key, _made(key))
+        except (RedisError, OSError) as error:
+            raise _silent(error) from error
 
     async def read(self, key: str, seen: int) -> AsyncGenerator[bytes, None]:
         """Yield the frames after the first `seen`, to the end.
@@ -122,8 +137,7 @@ class Shelf:
         try:
             return bool(await self._redis.exists(key))
         except (RedisError, OSError) as error:
-            message = f"Redis (SERVE_REDIS_URL) does not answer: {error}. Try again."
-            raise UnavailableError(message) from error
+            raise _silent(error) from error
 
 
 async def _next(kept: Kept, seen: int) -> list[bytes]:
@@ -137,6 +151,14 @@ async def _next(kept: Kept, seen: int) -> list[bytes]:
 
 def _error(code: str, message: str) -> bytes:
     return sse.encode(errors.envelope(code, message).model_dump_json())
+
+
+def _silent(error: Exception) -> UnavailableError:
+    return UnavailableError(f"Redis (SERVE_REDIS_URL) does not answer: {error}. Try again.")
+
+
+def _stopped(key: str) -> str:
+    return f"{key}:stopped"
 
 
 def _made(key: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
 from contracts import headers, sse
@@ -23,6 +23,7 @@ from serve_app.resume import Streams
 from serve_app.services import Services
 
 _JSON = "application/json"
+AnswerId = Annotated[str, Path(max_length=128, description="The answer's `id`.")]
 LastEventId = Annotated[str, Header(max_length=256, description="The last event's id.")]
 
 
@@ -66,6 +67,16 @@ def router(services: Services, streams: Streams) -> APIRouter:
     )
     async def events(request: Request, last_event_id: LastEventId) -> Response:
         return await resume(request)
+
+    @routes.delete(
+        "/v1/chat/completions/{answer_id}",
+        summary="Stop the work on a resumable answer",
+        status_code=204,
+    )
+    async def stop(request: Request, answer_id: AnswerId) -> Response:
+        key = await services.authorize(request.headers, "ask", None)
+        await streams.stop(key.tenant, answer_id)
+        return Response(status_code=204)
 
     async def resume(request: Request) -> Response:
         key = await services.authorize(request.headers, "ask", None)

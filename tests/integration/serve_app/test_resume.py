@@ -166,3 +166,19 @@ async def test_without_redis_the_replica_itself_still_continues() -> None:
         assert [frame async for frame in await streams.resume("acme", "a.1")] == [b"2"]
         with pytest.raises(UnavailableError, match="SERVE_REDIS_URL"):
             await streams.resume("acme", "other.1")
+
+
+@needs_redis
+async def test_another_replica_stops_it(replicas: tuple[Streams, Streams]) -> None:
+    here, there = replicas
+    source = Source()
+    reader = here.keep("acme", "long", source.frames())
+    assert reader is not None
+    source.send(b"1")
+    await anext(reader)
+    await continued(there, "acme", "long.0")
+    with pytest.raises(RequestError):
+        await there.stop("zeta", "long")
+    await there.stop("acme", "long")
+    async with asyncio.timeout(15):
+        await source.closed.wait()

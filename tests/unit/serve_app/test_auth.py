@@ -37,6 +37,8 @@ def keys() -> Keys:
 async def call(client: httpx.AsyncClient, path: str, secret: str, collection: str) -> int:
     """Send a request that is right but for who sends it, and return its status."""
     sent = {"headers": {"authorization": f"Bearer {secret}"} if secret else {}}
+    if path == STOP:
+        return (await client.delete(path.format(answer_id="x"), **sent)).status_code
     if path == RESUME:
         sent["headers"]["last-event-id"] = "x.1"
     if path in {*LISTS, RESUME}:
@@ -50,10 +52,11 @@ async def call(client: httpx.AsyncClient, path: str, secret: str, collection: st
 
 LISTS = ["/v1/models", "/v1/collections", "/v1/threads", "/v1/threads/{thread_id}", "/v1/feedback"]
 RESUME = "/v1/chat/completions/events"
+STOP = "/v1/chat/completions/{answer_id}"
 ROUTES = ["/v1/chat/completions", "/v1/search", "/v1/documents"]
 
 
-@pytest.mark.parametrize("path", [*ROUTES, *LISTS, RESUME])
+@pytest.mark.parametrize("path", [*ROUTES, *LISTS, RESUME, STOP])
 @pytest.mark.parametrize("secret", ["", "forged", "acm", "acme "])
 async def test_without_a_known_key_no_route_answers(
     client: httpx.AsyncClient, path: str, secret: str
@@ -71,7 +74,7 @@ async def test_agents_need_a_key_too(client: httpx.AsyncClient, secret: str) -> 
 
 async def test_every_route_is_covered_here(client: httpx.AsyncClient) -> None:
     described = (await client.get("/openapi.json")).json()["paths"]
-    assert set(described) - OPEN == {*ROUTES, *LISTS, RESUME}
+    assert set(described) - OPEN == {*ROUTES, *LISTS, RESUME, STOP}
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -146,7 +146,7 @@ async def test_nobody_comes_back(streams: Streams) -> None:
     await reader.aclose()
     async with asyncio.timeout(5):
         await source.closed.wait()
-    with pytest.raises(RequestError, match="no answer to continue"):
+    with pytest.raises(RequestError, match="no such answer"):
         await streams.resume("acme", "a.1")
 
 
@@ -188,3 +188,26 @@ async def test_memory_is_bounded(streams: Streams) -> None:
     assert [frame async for frame in two] == [b"y"]
     late.send(None)
     assert [frame async for frame in three] == []
+
+
+async def test_an_answer_can_be_stopped_by_its_tenant(
+    client: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    whole = events(await client.post(PATH, json=BODY, headers=by("acme", **ASKED)))
+    answer = (whole[0].id or "").rpartition(".")[0]
+    for tenant, status in (("zeta", 404), ("acme", 204), ("acme", 404)):
+        stopped = await client.delete(f"{PATH}/{answer}", headers=by(tenant))
+        assert stopped.status_code == status
+    sent = by("acme", **{"last-event-id": whole[0].id or ""})
+    assert (await client.get(RESUME, headers=sent)).status_code == 404
+
+
+async def test_stopping_ends_the_work(streams: Streams) -> None:
+    source = Source()
+    reader = streams.keep("acme", "a", source.frames())
+    assert reader is not None
+    source.send(b"1")
+    await anext(reader)
+    await streams.stop("acme", "a")
+    async with asyncio.timeout(5):
+        await source.closed.wait()

@@ -63,6 +63,10 @@ CASES: dict[str, tuple[Case, set[int]]] = {
         get("/v1/chat/completions/events"),  # all cases name acme's answer
         {404},
     ),
+    "DELETE /v1/chat/completions/{answer_id}": (
+        delete("/v1/chat/completions/chatcmpl-1"),
+        {404},
+    ),
     "POST /v1/search": (post("/v1/search", json={"query": "?", "collection": "acme-docs"}), {404}),
     "POST /v1/documents": (
         post("/v1/documents", files={"file": ("a.md", b"x")}, data={"collection": "acme-docs"}),
