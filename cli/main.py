@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import ask, cluster, config, doctor, ingest, up
+from cli import ask, cluster, config, doctor, ingest, mcp, up
 from cli import eval as evaluation
 from cli.errors import CliError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("ingest")(ingest.ingest)
 app.command("ask")(ask.ask)
+app.command("mcp")(mcp.mcp)
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)
 app.add_typer(cluster.app, name="cluster")
