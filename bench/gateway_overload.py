@@ -98,6 +98,14 @@ def goodput(outcomes: Sequence[Outcome], begin: float, end: float) -> float:
     return sum(o.status == 200 and begin <= o.ended_at < end for o in outcomes) / (end - begin)
 
 
+async def admission(client: httpx.AsyncClient) -> dict[str, float]:
+    """Return what a replica says of its admission now: running, waiting, limit."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    prefix = "isthmus_gateway_admission_"
+    rows = (line.removeprefix(prefix).split() for line in lines if line.startswith(prefix))
+    return {name: float(value) for name, value in rows}
+
+
 async def overload(client: httpx.AsyncClient, seconds: float) -> dict[str, Any]:
     """Measure the peak, five times the peak, and what is left of it afterwards."""
     idle = (await ask(client, "flood")).seconds
@@ -106,7 +114,10 @@ async def overload(client: httpx.AsyncClient, seconds: float) -> dict[str, Any]:
     calm = await closed(client, "flood", SEQUENCES, seconds)
     peak = goodput(calm, begin + warm_s, begin + seconds)
     begin = time.perf_counter()
-    outcomes = await flood(client, "flood", 5 * peak, seconds)
+    flooding = asyncio.create_task(flood(client, "flood", 5 * peak, seconds))
+    await asyncio.sleep(seconds * 0.8)
+    inside = await admission(client)
+    outcomes = await flooding
     served = goodput(outcomes, begin + warm_s, begin + seconds)
     stopped = time.perf_counter()
     after = await ask(client, "flood")
@@ -116,6 +127,7 @@ async def overload(client: httpx.AsyncClient, seconds: float) -> dict[str, Any]:
         "offered_per_s": round(5 * peak, 1),
         "goodput_per_s": round(served, 2),
         "kept": round(served / peak, 3),
+        "admission": inside,
         "statuses": dict(Counter(o.status for o in outcomes)),
         "calm_statuses": dict(Counter(o.status for o in calm)),
         "refused_ms": {f"p{q}": percentile(refused, q / 100) for q in (50, 95, 99)},

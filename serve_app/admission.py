@@ -51,6 +51,11 @@ class Admission:
             self._queue.by_tenant,
         )
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._queue.waiting
+
     def observe(self, url: str, load: Load | None) -> None:
         """Take in the load that an endpoint of the LLM service reported."""
         before = self._limit.value

@@ -3,8 +3,11 @@
 Ray Serve adds gateway replicas while more requests are ongoing than they should have. When the LLM
 service is the bottleneck, requests pile up in the gateway whatever its number: more CPU replicas
 would cost money and serve nobody. This policy asks for what Serve's own would, but never for more
-than there are while the LLM service is full: while a queue *stands* there (something waited at each
-of the last looks: `llm_limit` keeps the queue short, not empty), or its first tokens take too long.
+than there are while the LLM service is full:
+
+* questions wait for it in the gateway's own queues, as the replicas report; or
+* at most of the last looks at its `/metrics` something waited there (`llm_limit` keeps that queue
+  short, not empty), or its first tokens took too long.
 
     autoscaling_config:
       policy:
@@ -34,8 +37,11 @@ from ray.util.metrics import Gauge
 from contracts import telemetry, tls
 from rag_graph.settings import RagSettings
 
-LOOKS = 3
-"""Looks at which something has to wait for it to be a standing queue."""
+LOOKS = 5
+MOST = 3
+"""Looks, of the last `LOOKS`, at which it has to be full: one look may come in a lucky moment."""
+WAITING = "llm_waiting"
+"""What a replica reports: how many of its requests wait for the LLM service."""
 TIMEOUT_S = 2.0
 
 logger = logging.getLogger("ray.serve")
@@ -54,16 +60,11 @@ class Look:
 
 def bottleneck(looks: Sequence[Look], now: float, stale_s: float, max_ttft_s: float) -> str | None:
     """Return why the LLM service is the bottleneck, or None when it is not, or unknown."""
-    fresh = [look for look in looks if now - look.at <= stale_s]
-    if len(fresh) < LOOKS:
-        return None
-    last = fresh[-LOOKS:]
-    if all(look.waiting >= 1 for look in last):
-        return f"{last[-1].waiting:g} sequences wait there"
-    times = [look.ttft_s for look in last if look.ttft_s is not None]
-    if len(times) == LOOKS and min(times) > max_ttft_s:
-        return f"its first tokens take {times[-1]:.1f} s"
-    return None
+    fresh = [look for look in looks if now - look.at <= stale_s][-LOOKS:]
+    if sum(look.waiting >= 1 for look in fresh) >= MOST:
+        return f"{fresh[-1].waiting:g} sequences wait there"
+    slow = [look.ttft_s for look in fresh if look.ttft_s is not None and look.ttft_s > max_ttft_s]
+    return f"its first tokens take {slow[-1]:.1f} s" if len(slow) >= MOST else None
 
 
 class LLMAware:
@@ -96,7 +97,9 @@ class LLMAware:
         """Return how many replicas there should be."""
         wanted, state = replica_queue_length_autoscaling_policy(ctx)
         there = ctx.target_num_replicas
-        reason = None if wanted <= there else self.reason(ctx.current_time or time.time())
+        reason = self.reason(ctx.current_time or time.time()) or _queued(ctx)
+        if wanted <= there:
+            reason = None
         self._tell(ctx.deployment_name, wanted, there, reason)
         return (wanted if reason is None else there), state
 
@@ -105,7 +108,7 @@ class LLMAware:
         if not self._started and self._urls:
             self._started = True
             self._begin_looking()
-        return bottleneck(list(self._looks), now, 4 * self._look_every_s, self._max_ttft_s)
+        return bottleneck(list(self._looks), now, 2 * LOOKS * self._look_every_s, self._max_ttft_s)
 
     def _tell(self, name: str, wanted: float, there: int, reason: str | None) -> None:
         held = reason is not None
@@ -124,6 +127,12 @@ class LLMAware:
         arguments = (self._looks, self._urls, self._tls, self._look_every_s, stop)
         threading.Thread(target=_look, args=arguments, name="llm-looks", daemon=True).start()
         weakref.finalize(self, stop.set)  # a changed config makes a new policy
+
+
+def _queued(ctx: AutoscalingContext) -> str | None:
+    """Return how many wait in the gateway's own queues, if any do."""
+    waiting = sum((ctx.aggregated_metrics or {}).get(WAITING, {}).values())
+    return f"{waiting:.0f} questions wait for it" if waiting >= 1 else None
 
 
 def _look(

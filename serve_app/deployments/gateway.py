@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ray.serve.handle import DeploymentHandle
 
 from rag_graph.settings import RagSettings
+from serve_app.autoscaling import WAITING
 from serve_app.deployments.ingestor import IngestorReplica
 from serve_app.deployments.retriever import RetrieverReplica
 from serve_app.settings import ServeSettings
@@ -56,6 +57,10 @@ class GatewayReplica:
             limiter=Limiter(serve.redis_url.get_secret_value()),
             admission=admission,
         )
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what `autoscaling.LLMAware` wants to know; Serve asks now and then."""
+        return {WAITING: float(self._services.admission.waiting)}
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; Ray Serve calls this in the replica's event loop."""

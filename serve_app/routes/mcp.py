@@ -39,7 +39,11 @@ Collection = Annotated[str, Field(description="Collection to search; see list_co
 
 def server(services: Services) -> MCPServer:
     """Return the MCP server with its tools."""
-    mcp = MCPServer("isthmus", instructions="Answers from documents, with citations.")
+    mcp = MCPServer(
+        "isthmus",
+        instructions="Answers from documents, with citations.",
+        log_level="WARNING",  # it sets up the process's logging: INFO has every LLM call in it
+    )
     tools = _Tools(services)
     mcp.tool()(tools.ask)
     mcp.tool()(tools.search_documents)

@@ -15,4 +15,4 @@ class Scripted(LLMAware):
     def reason(self, now: float) -> str | None:
         _, waiting, ttft_s = [row for row in self._script if row[0] <= now][-1]
         looks = [Look(now - 5 * ago, waiting, ttft_s) for ago in reversed(range(LOOKS))]
-        return bottleneck(looks, now, 20, 2)
+        return bottleneck(looks, now, 60, 2)

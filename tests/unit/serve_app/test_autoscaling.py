@@ -14,6 +14,7 @@ from ray.serve._private.common import (
     DeploymentID,
     HandleMetricReport,
     ReplicaID,
+    ReplicaMetricReport,
     TimeStampedValue,
 )
 from ray.serve._private.config import DeploymentConfig, ReplicaConfig
@@ -22,7 +23,7 @@ from ray.serve.config import AutoscalingConfig
 
 from contracts.mock_load import Batch
 from serve_app import autoscaling
-from serve_app.autoscaling import Look, bottleneck, read
+from serve_app.autoscaling import WAITING, Look, bottleneck, read
 
 GATEWAY = DeploymentID(name="Gateway", app_name="isthmus")
 
@@ -50,8 +51,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def replay(clock: Clock, policy: dict[str, Any], ongoing: list[float]) -> list[int]:
-    """Return the replicas at the end of each ten seconds with so many requests ongoing."""
+def replay(
+    clock: Clock, policy: dict[str, Any], ongoing: list[float], waiting: float = 0
+) -> list[int]:
+    """Return the replicas at the end of each ten seconds with so many requests ongoing.
+
+    `waiting` of them wait in each replica for the LLM service.
+    """
     config = AutoscalingConfig(
         min_replicas=1,
         max_replicas=8,
@@ -88,6 +94,12 @@ def replay(clock: Clock, policy: dict[str, Any], ongoing: list[float]) -> list[i
                 timestamp=clock.now,
             )
             state.record_request_metrics_for_handle(report)
+            reported = [TimeStampedValue(clock.now, waiting)]
+            state.record_request_metrics_for_replica(
+                ReplicaMetricReport(
+                    ReplicaID("r0", deployment_id=GATEWAY), {WAITING: reported}, clock.now
+                )
+            )
             target = state.get_decision_num_replicas(target)
         seen.append(target)
     return seen
@@ -123,6 +135,10 @@ def test_while_the_llm_is_full_no_replica_is_added(
     assert caplog.text.count("may grow again") == 1
 
 
+def test_while_questions_wait_for_the_llm_no_replica_is_added(clock: Clock) -> None:
+    assert replay(clock, scripted([0, 0, 0.1]), LOAD, waiting=3)[-1] == 1
+
+
 def test_it_still_shrinks_while_the_llm_is_full(clock: Clock) -> None:
     script = scripted([0, 0, 0.1], [1060.0, 9.0, 0.1])
     seen = replay(clock, script, [*LOAD, 10.0, 10.0, 10.0, 10.0, 10.0])
@@ -135,11 +151,11 @@ def looks(*waiting: float, ttft_s: float | None = None) -> list[Look]:
 
 
 def test_only_a_queue_that_stands_counts() -> None:
-    assert bottleneck(looks(9, 0, 9), 111, 20, 2) is None
-    assert bottleneck(looks(9, 9), 106, 20, 2) is None
-    assert bottleneck(looks(1, 1, 1), 111, 20, 2) == "1 sequences wait there"
-    assert bottleneck(looks(1, 1, 1), 121, 20, 2) is None, "old news decide nothing"
-    assert bottleneck(looks(0, 0, 0, ttft_s=3), 111, 20, 2) == "its first tokens take 3.0 s"
+    assert bottleneck(looks(9, 0, 0, 9, 0), 121, 30, 2) is None
+    assert bottleneck(looks(9, 9), 106, 30, 2) is None
+    assert bottleneck(looks(1, 1, 0, 0, 1), 121, 30, 2) == "1 sequences wait there"
+    assert bottleneck(looks(1, 1, 1), 141, 30, 2) is None, "old news decide nothing"
+    assert bottleneck(looks(0, 0, 0, ttft_s=3), 111, 30, 2) == "its first tokens take 3.0 s"
 
 
 def test_metrics_are_read_of_all_endpoints() -> None:

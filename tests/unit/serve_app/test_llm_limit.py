@@ -22,11 +22,11 @@ def test_a_service_that_reports_nothing_gets_the_ceiling() -> None:
 
 def test_what_others_use_bounds_it_at_once() -> None:
     limit = LLMLimit(100)
-    limit.observe("a", Load(running=8, waiting=0, in_flight=38, capacity=40), 6, 0)
+    limit.observe("a", Load(running=8, waiting=0, in_flight=10, capacity=12), 6, 0)
     assert limit.value == 8, "6 of ours and the 2 that are free"
-    limit.observe("a", Load(running=8, waiting=0, in_flight=40, capacity=40), 6, 0)
+    limit.observe("a", Load(running=8, waiting=0, in_flight=12, capacity=12), 6, 0)
     assert limit.value == 6
-    limit.observe("a", Load(running=8, waiting=0, in_flight=40, capacity=40), 0, 0)
+    limit.observe("a", Load(running=8, waiting=0, in_flight=12, capacity=12), 0, 0)
     assert limit.value == 1, "one request has to find out when it is better"
 
 
@@ -53,16 +53,35 @@ def test_it_leaves_others_their_part() -> None:
     assert 10 <= settle(LLMLimit(256), slots=32, seconds=30, others=20) <= 18
 
 
-def test_a_burst_that_drains_changes_nothing() -> None:
+def test_it_finds_a_large_batch() -> None:
+    assert 128 <= settle(LLMLimit(256), slots=128, seconds=30) <= 150
+    assert settle(LLMLimit(64), slots=128, seconds=30) == 64
+
+
+def test_answers_that_end_together_do_not_fool_it() -> None:
+    """Sixteen end at once, those that wait take their places, and nothing waits for a moment."""
+    limit, now = LLMLimit(256), 0.0
+    for _ in range(50):
+        now += 2
+        for running in range(8, 16):
+            limit.observe("a", Load(running, 0, running, 300), limit.value, now + running / 1000)
+        for waiting in range(1, max(2, limit.value - 16)):
+            limit.observe("a", Load(16, waiting, 16 + waiting, 300), limit.value, now + 0.1)
+    assert limit.value <= 16 + 6
+
+
+def test_a_burst_into_an_idle_service_lowers_it_by_a_fifth_at_most() -> None:
     limit = LLMLimit(64)
-    for tick in range(20):
-        waiting = 10 if tick % 5 else 0
-        limit.observe("a", Load(16, waiting, 16 + waiting, 300), 10, tick * WINDOW_S / 5)
-    assert limit.value == FIRST
+    limit.observe("a", Load(16, 1, 17, 300), 16, 0)
+    before = limit.value
+    for waiting in range(1, 12):
+        limit.observe("a", Load(1, waiting, waiting, 300), waiting, 1 + waiting / 1000)
+    assert limit.value >= 0.75 * before
 
 
 def test_several_endpoints_add_up() -> None:
     limit = LLMLimit(100)
-    limit.observe("a", Load(8, 0, 20, 20), 9, 0)
-    limit.observe("b", Load(8, 0, 18, 20), 9, 0)
-    assert limit.value == 11
+    limit.observe("a", Load(8, 0, 8, 300), 16, 0)
+    one = limit.value
+    limit.observe("b", Load(8, 0, 8, 300), 16, 0.1)
+    assert limit.value == one + 19
