@@ -15,6 +15,7 @@
     ├── LLMTlsError                      the files for mutual TLS cannot be used
     ├── EvalDataError                    a data set cannot be read
     ├── EmbedderError                    the embedding model is missing, broken or does not fit
+    ├── RerankerError                    the reranking model is missing, broken or fails
     └── LLMError                         the LLM service did not answer
         ├── LLMRequestError              it refused the request: sending it again is useless
         ├── LLMUnavailableError          it is down, overloaded or failed: try again later
@@ -103,6 +104,10 @@ class StoreError(RagError):
 
 class EmbedderError(RagError):
     """The embedding model is missing, broken, or does not fit the collection."""
+
+
+class RerankerError(RagError):
+    """The reranking model is missing, broken, or failed; a search goes on without it."""
 
 
 class MemoryStoreError(RagError):

@@ -156,7 +156,10 @@ async def retrieve(state: State, runtime: Runtime[Services]) -> Update:
     found = merge(await asyncio.gather(*searches))
     passages = prompts.select(found, services.settings.context_tokens)
     runtime.stream_writer(Retrieved(passages))
-    return {"passages": passages, "evidence": evidence(state["standalone"], found)}
+    update: Update = {"passages": passages, "evidence": evidence(state["standalone"], found)}
+    if services.settings.reranks and any(passage.relevance is None for passage in found):
+        update["unaided"] = (*state.get("unaided", ()), "rerank")
+    return update
 
 
 def merge(found: Sequence[Sequence[Passage]]) -> list[Passage]:

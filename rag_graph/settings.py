@@ -47,6 +47,30 @@ class RagSettings(BaseSettings):
     embedder_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that one request to embedder_url may take."
     )
+    reranker_dir: Path | None = Field(
+        default=None,
+        description="Directory of an ONNX cross-encoder (model.onnx, tokenizer.json) that reranks "
+        "what a search found. Empty: none.",
+    )
+    reranker_url: str = Field(
+        default="",
+        description="Base URL of an endpoint with /rerank that reranks what a search found, such "
+        "as http://127.0.0.1:8080/v1. Empty: none.",
+    )
+    reranker_model: str = Field(
+        default="",
+        description="Model to ask for at reranker_url, in Cohere's form; empty for the form of "
+        "text-embeddings-inference.",
+    )
+    reranker_api_key: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token for reranker_url. Empty: none."
+    )
+    reranker_timeout_s: float = Field(
+        default=2.0, gt=0, description="Seconds that one reranking at reranker_url may take."
+    )
+    rerank_candidates: int = Field(
+        default=20, ge=2, le=200, description="Best passages of the fusion that are reranked."
+    )
     chunk_tokens: int = Field(
         default=200, ge=32, le=254, description="Longest chunk, in the embedder's tokens."
     )
@@ -200,6 +224,11 @@ class RagSettings(BaseSettings):
         return TlsFiles(self.llm_tls_cert, self.llm_tls_key, self.llm_tls_ca)
 
     @property
+    def reranks(self) -> bool:
+        """Whether a reranker is configured."""
+        return self.reranker_dir is not None or bool(self.reranker_url)
+
+    @property
     def embedder_folders(self) -> list[Path]:
         """The directories of `embedder_dirs`."""
         return [Path(d.strip()).expanduser() for d in self.embedder_dirs.split(",") if d.strip()]
@@ -218,7 +247,9 @@ class RagSettings(BaseSettings):
             raise ValueError("set RAG_STORE_URI to a directory or to an az:// or s3:// URI")
         return uri if "://" in uri else str(Path(uri).expanduser())
 
-    @field_validator("cache_dir", "models_file", "llm_tls_ca", "llm_tls_cert", "llm_tls_key")
+    @field_validator(
+        "cache_dir", "reranker_dir", "models_file", "llm_tls_ca", "llm_tls_cert", "llm_tls_key"
+    )
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -227,6 +258,12 @@ class RagSettings(BaseSettings):
     def _check_embedder(self) -> Self:
         if self.embedder_url and not (self.embedder_model and self.embedder_dimension):
             raise ValueError("RAG_EMBEDDER_URL needs RAG_EMBEDDER_MODEL and RAG_EMBEDDER_DIMENSION")
+        return self
+
+    @model_validator(mode="after")
+    def _check_reranker(self) -> Self:
+        if self.reranker_dir is not None and self.reranker_url:
+            raise ValueError("set RAG_RERANKER_DIR or RAG_RERANKER_URL, not both")
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,8 @@ class Passage:
     """Headings above the chunk, outermost first, joined by " > "."""
     similarity: float | None = None
     """Cosine with the query, -1 to 1; None where only BM25 found the chunk."""
+    relevance: float | None = None
+    """The reranker's score, comparable within one search only; None where none gave one."""
 
 
 @dataclass(frozen=True, slots=True)

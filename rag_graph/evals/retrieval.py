@@ -11,7 +11,7 @@ from rag_graph.evals.datasets import Dataset
 from rag_graph.ingest.pipeline import Ingestor
 from rag_graph.retrieval.collection import Row
 from rag_graph.retrieval.embedder import Embedder, Embedders
-from rag_graph.retrieval.retriever import Retriever, combine
+from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import SearchQuery
@@ -89,8 +89,7 @@ async def run(
         begin = time.perf_counter()
         rankings = await retriever.rankings(SearchQuery(question.text))
         search_ms.append((time.perf_counter() - begin) * 1000)
-        fused = [row for row, _ in combine(rankings, settings.rank_constant)]
-        for method, rows in zip(METHODS, [fused, *rankings], strict=True):
+        for method, rows in rankings.items():
             results[method].add(metrics.rank_of(question.document or "", _documents(rows)))
     return RetrievalRun(results, search_ms, len(data.documents), chunks, ingest_s)
 

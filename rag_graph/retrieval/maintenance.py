@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import lancedb
@@ -9,9 +10,11 @@ from lancedb.index import IvfSq
 
 from rag_graph.retrieval.schema import VACANT
 
-VECTOR_INDEX = "vector_idx"
-ROWS_PER_PARTITION = 4096
-"""Small enough to scan a few dozen in milliseconds, large enough to keep the centroids few."""
+VECTOR_INDEX = "vector_idx_"
+"""Beginning of the index's name; its number of partitions follows."""
+REBUILT_AT = 2
+"""The index is made anew once it should have this many times its partitions: four times the rows,
+so that every row is indexed at most a third more often than once."""
 
 
 async def maintain_chunks(table: lancedb.AsyncTable, index_rows: int, keep_s: float) -> None:
@@ -26,17 +29,30 @@ async def maintain_chunks(table: lancedb.AsyncTable, index_rows: int, keep_s: fl
     if await table.count_rows(VACANT):
         await table.delete(VACANT)
     rows = await table.count_rows()
-    if rows >= index_rows and VECTOR_INDEX not in await _index_names(table):
-        index = IvfSq(distance_type="cosine", num_partitions=max(1, rows // ROWS_PER_PARTITION))
-        # LanceDB takes IvfSq; its annotation forgets it.
-        await table.create_index("vector", config=index, name=VECTOR_INDEX)  # type: ignore[arg-type]
+    if rows >= index_rows:
+        await _index_vectors(table, rows)
     await compact(table, keep_s)
+
+
+async def _index_vectors(table: lancedb.AsyncTable, rows: int) -> None:
+    """Make the approximate index, or make it anew if the table has outgrown it.
+
+    Partitions are as many as the square root of the rows: finding the nearest ones and reading
+    them then cost about the same. New rows only fill the partitions that there are.
+    """
+    names = {index.name for index in await table.list_indices()}
+    old = [name for name in names if name.startswith(VECTOR_INDEX)]
+    most = max((int(name.removeprefix(VECTOR_INDEX)) for name in old), default=0)
+    wanted = math.isqrt(rows)
+    if wanted < REBUILT_AT * most:
+        return
+    index = IvfSq(distance_type="cosine", num_partitions=wanted)
+    # LanceDB takes IvfSq; its annotation forgets it.
+    await table.create_index("vector", config=index, name=f"{VECTOR_INDEX}{wanted}")  # type: ignore[arg-type]
+    for name in old:
+        await table.drop_index(name)
 
 
 async def compact(table: lancedb.AsyncTable, keep_s: float) -> None:
     """Merge small files, index new rows, remove old versions and what a killed writer left."""
     await table.optimize(cleanup_older_than=timedelta(seconds=keep_s), delete_unverified=True)
-
-
-async def _index_names(table: lancedb.AsyncTable) -> set[str]:
-    return {index.name for index in await table.list_indices()}

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, StoreError
+from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, RerankerError, StoreError
 from rag_graph.retrieval import schema
-from rag_graph.retrieval.collection import Collection, Row
+from rag_graph.retrieval.collection import Ranking, Row
 from rag_graph.retrieval.embedder import Embedders, open_embedders
 from rag_graph.retrieval.fusion import fuse
+from rag_graph.retrieval.reranker import Reranker, open_reranker
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, Passage, SearchQuery
 
+log = logging.getLogger(__name__)
+
 MAX_SEARCHES = 10
-"""Tries to see one state of every document. A commit takes longer than a search: two suffice."""
+"""Tries to find all chosen rows in place. A commit takes longer than a search: two suffice."""
 
 
 class Retriever:
     """Searches collections. Only ever reads."""
 
-    def __init__(self, store: Store, embedders: Embedders, settings: RagSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        embedders: Embedders,
+        settings: RagSettings,
+        reranker: Reranker | None = None,
+    ) -> None:
         self._store = store
         self._embedders = embedders
         self._settings = settings
+        self._reranker = reranker
 
     @classmethod
     async def open(cls, settings: RagSettings) -> Retriever:
-        """Load the embedder and connect to the store that `settings` name.
+        """Load the models and connect to the store that `settings` name.
 
         Raises:
             EmbedderError: the embedding model cannot be loaded.
+            RerankerError: the reranking model cannot be loaded.
             StoreError: the store cannot be reached.
         """
         store, embedders = await asyncio.gather(Store.open(settings), open_embedders(settings))
-        return cls(store, embedders, settings)
+        reranker = await asyncio.to_thread(open_reranker, settings)
+        return cls(store, embedders, settings, reranker)
 
     async def search(self, query: SearchQuery) -> list[Passage]:
         """Return up to `query.top_k` passages, best first.
@@ -49,62 +63,88 @@ class Retriever:
             EmbedderError: the collection's embedder is not at hand, or failed.
             StoreError: the store cannot be read.
         """
-        rankings = await self.rankings(query)
-        best = combine(rankings, self._settings.rank_constant)
         wanted = query.top_k or self._settings.top_k
-        return [_passage(row, score) for row, score in best[:wanted]]
+        read = max(wanted, self._settings.rerank_candidates) if self._reranker else wanted
+        found = await self._find(query, lambda fused: [row_id for row_id, _ in fused[:read]])
+        passages = [] if found is None else found.passages(read)
+        return (await self._reranked(query.text, passages))[:wanted]
 
-    async def rankings(self, query: SearchQuery) -> list[list[Row]]:
-        """Return what dense and BM25 search find, before their fusion.
+    async def _reranked(self, query: str, passages: list[Passage]) -> list[Passage]:
+        """Return the passages as the reranker orders them, or as they are if it fails."""
+        if self._reranker is None or not passages:
+            return passages
+        try:
+            scores = await self._reranker.scores(query, [passage.text for passage in passages])
+        except RerankerError as error:
+            log.warning("The fused order stands: %s", error)
+            return passages
+        rated = [replace(p, relevance=score) for p, score in zip(passages, scores, strict=True)]
+        return sorted(rated, key=lambda passage: -(passage.relevance or 0.0))
+
+    async def rankings(self, query: SearchQuery) -> dict[str, list[Row]]:
+        """Return all candidates as fusion, dense and BM25 search rank them.
 
         Raises:
             RagError: as `search` does.
         """
+        found = await self._find(query, lambda fused: [row_id for row_id, _ in fused])
+        if found is None:
+            return {"hybrid": [], "dense": [], "bm25": []}
+        ranked = {"hybrid": found.fused, "dense": found.dense, "bm25": found.bm25}
+        return {name: [found.rows[row_id] for row_id, _ in hits] for name, hits in ranked.items()}
+
+    async def _find(
+        self, query: SearchQuery, choose: Callable[[Ranking], list[int]]
+    ) -> _Found | None:
+        """Search both ways, fuse, and read the rows chosen; None if there is no collection yet."""
         where = _check(query)
         try:
             collection = await self._store.collection(query.collection)
         except CollectionNotFoundError:
             if query.collection == DEFAULT_COLLECTION:
-                return [[], []]
+                return None
             raise
-        return await self._rank(collection, query.text, where)
-
-    async def _rank(self, collection: Collection, text: str, where: str | None) -> list[list[Row]]:
-        """Search both ways, again if a document was replaced between the two."""
-        limit = self._settings.candidates
         info = collection.info
         embedder = self._embedders.named(info.embedder, info.dimension)
-        vector = (await embedder.embed([text]))[0]
+        vector = (await embedder.embed([query.text]))[0]
         for _ in range(MAX_SEARCHES):
-            rankings = list(
-                await asyncio.gather(
-                    collection.dense(vector, limit, where), collection.bm25(text, limit, where)
-                )
+            limit = self._settings.candidates
+            dense, bm25 = await asyncio.gather(
+                collection.dense(vector, limit, where), collection.bm25(query.text, limit, where)
             )
-            if not torn(rankings):
-                return rankings
-        raise StoreError(
-            f"Collection {collection.info.name!r} changes faster than it can be read. Try again."
-        )
+            fused = combine(dense, bm25, self._settings.rank_constant)
+            chosen = choose(fused)
+            rows = await collection.rows(chosen)
+            if len(rows) == len(chosen):
+                return _Found(fused, dense, bm25, rows)
+        raise StoreError(f"Collection {info.name!r} changes faster than it can be read. Try again.")
 
 
-def combine(rankings: Sequence[Sequence[Row]], constant: int) -> list[tuple[Row, float]]:
-    """Return the rows of a dense and a BM25 ranking fused, with their scores, best first."""
-    dense, bm25 = rankings
-    top = max((row["_score"] for row in bm25), default=1.0) or 1.0
-    evidence = {row["slot"]: 1 - row["_distance"] for row in dense}
-    for row in bm25:
-        evidence[row["slot"]] = evidence.get(row["slot"], 0.0) + row["_score"] / top
-    # A row of the dense ranking, which knows its distance, goes before BM25's of the same slot.
-    rows = {row["slot"]: row for ranking in (bm25, dense) for row in ranking}
-    slots = [[row["slot"] for row in ranking] for ranking in rankings]
-    return [(rows[slot], score) for slot, score in fuse(slots, constant, evidence)]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one search found."""
+
+    fused: Ranking
+    dense: Ranking
+    bm25: Ranking
+    rows: Mapping[int, Row]
+
+    def passages(self, wanted: int) -> list[Passage]:
+        """Return the best ones."""
+        distances = dict(self.dense)
+        return [
+            _passage(self.rows[row_id], score, distances.get(row_id))
+            for row_id, score in self.fused[:wanted]
+        ]
 
 
-def torn(rankings: Sequence[Sequence[Row]]) -> bool:
-    """Whether the rankings saw two states of one document: each search reads its own snapshot."""
-    states = {(row["document_id"], row["revision"]) for ranking in rankings for row in ranking}
-    return len(states) != len({document_id for document_id, _ in states})
+def combine(dense: Ranking, bm25: Ranking, constant: int) -> Ranking:
+    """Return both rankings fused, with the fusion's scores."""
+    top = max((score for _, score in bm25), default=1.0) or 1.0
+    evidence = {row_id: 1 - distance for row_id, distance in dense}
+    for row_id, score in bm25:
+        evidence[row_id] = evidence.get(row_id, 0.0) + score / top
+    return fuse([[row_id for row_id, _ in hits] for hits in (dense, bm25)], constant, evidence)
 
 
 def _check(query: SearchQuery) -> str | None:
@@ -115,7 +155,7 @@ def _check(query: SearchQuery) -> str | None:
     return schema.where(dict(query.filters))
 
 
-def _passage(row: Row, score: float) -> Passage:
+def _passage(row: Row, score: float, distance: float | None) -> Passage:
     return Passage(
         chunk_id=row["chunk_id"],
         document_id=row["document_id"],
@@ -125,5 +165,5 @@ def _passage(row: Row, score: float) -> Passage:
         score=score,
         page=row["page"],
         heading=row["heading"],
-        similarity=1 - row["_distance"] if "_distance" in row else None,
+        similarity=None if distance is None else 1 - distance,
     )

@@ -78,7 +78,7 @@ def chunks(dimension: int) -> pa.Schema:
         [
             pa.field("slot", pa.string(), nullable=False),
             pa.field("document_id", pa.string(), nullable=False),
-            # The same in all slots of one state of a document: tells a torn read.
+            # The same in all slots of one state of a document.
             pa.field("revision", pa.string()),
             pa.field("chunk_id", pa.string()),
             pa.field("title", pa.string()),
