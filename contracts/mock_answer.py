@@ -7,12 +7,14 @@ tokens' concatenation is the text.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from contracts.openai import Usage
+from contracts.tools import Tool
 
 _REWRITE = re.compile(r"Rewrite this follow-up question.*?\n\n(.+)\Z", re.DOTALL)
 _SPLIT = re.compile(r"Split this question into.*?\n\n(.+)\Z", re.DOTALL)
@@ -115,6 +117,44 @@ def answer(
     tokens = _cut_at_stop(tokens, stop)
     reason: Literal["stop", "length"] = "length" if len(tokens) > limit else "stop"
     return Answer(tuple(tokens[:limit]), reason, prompt_tokens)
+
+
+def tool_calls(tools: Sequence[Tool], question: str) -> list[dict[str, Any]]:
+    """Return the mock's calls, as they stand in a chunk: of each tool that is about the question.
+
+    A tool is, if its name or description shares a word of four letters with it. Every argument that
+    is required gets the question, or 1 where it is no string.
+    """
+    asked = _long_words(question)
+    chosen = [
+        t.function
+        for t in tools
+        if asked & _long_words(f"{t.function.name} {t.function.description}")
+    ]
+    return [
+        {
+            "index": i,
+            "id": f"call_{i}",
+            "type": "function",
+            "function": {
+                "name": f.name,
+                "arguments": json.dumps(_arguments(f.parameters, question)),
+            },
+        }
+        for i, f in enumerate(chosen)
+    ]
+
+
+def _long_words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[a-z]+", text.lower()) if len(word) >= 4}
+
+
+def _arguments(parameters: dict[str, Any], question: str) -> dict[str, Any]:
+    properties = parameters.get("properties", {})
+    return {
+        name: question if properties.get(name, {}).get("type") == "string" else 1
+        for name in parameters.get("required", ())
+    }
 
 
 def _cut_at_stop(tokens: list[str], stop: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import uvicorn
 from pydantic import Field, ValidationError
@@ -32,7 +32,7 @@ from starlette.types import Receive, Scope, Send
 
 from contracts import errors, headers, sse
 from contracts.errors import Code
-from contracts.mock_answer import Answer, ContextLengthError, answer
+from contracts.mock_answer import Answer, ContextLengthError, answer, tool_calls
 from contracts.mock_load import Batch, Start
 from contracts.openai import (
     AssistantMessage,
@@ -44,8 +44,10 @@ from contracts.openai import (
     CompletionRequest,
     Model,
     ModelList,
+    Usage,
 )
 from contracts.streaming import ChatFrames, CompletionFrames
+from contracts.tools import ToolRequest
 
 
 class Fault(StrEnum):
@@ -169,9 +171,12 @@ class MockLLM:
 
     async def _chat(self, request: Request) -> Response:
         try:
-            wanted = ChatCompletionRequest.model_validate_json(await request.body())
+            wanted = ToolRequest.model_validate_json(await request.body())
         except ValidationError as error:
             return _error(errors.from_validation_error(error))
+        if wanted.tools and not wanted.stream:
+            message = "The mock calls tools in streamed answers only; set stream."
+            return _error(errors.body(Code.INVALID_REQUEST, message, "tools"))
         prompts = [message.text for message in wanted.messages]
         return await self._respond(request, wanted, prompts)
 
@@ -271,6 +276,13 @@ class _Exchange:
         frames = kind(self._id, self._created, self._settings.model)
         if isinstance(frames, ChatFrames):
             yield frames.role()
+            if calls := self._tool_calls():
+                yield frames.tool_calls(calls)
+                yield frames.finish("tool_calls")
+                if self._wanted.include_usage:
+                    yield frames.usage(Usage.of(self._reply.prompt_tokens, len(calls)))
+                yield sse.DONE_FRAME
+                return
         async for token in self._tokens():
             yield frames.content(token)
         if self._fault is Fault.MALFORMED:
@@ -279,6 +291,13 @@ class _Exchange:
         if self._wanted.include_usage:
             yield frames.usage(self._reply.usage)
         yield sse.DONE_FRAME
+
+    def _tool_calls(self) -> list[dict[str, Any]]:
+        """Return the calls to answer with: none once there are results, or with a fault."""
+        wanted = self._wanted
+        if not isinstance(wanted, ToolRequest) or self._fault or wanted.messages[-1].role == "tool":
+            return []
+        return tool_calls(wanted.tools or (), wanted.messages[-1].text)
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the one JSON body of an answer that is not streamed."""

@@ -174,11 +174,27 @@ class ChatCompletion(_Response):
     usage: Usage | None = None
 
 
+class CalledFunctionDelta(_Response):
+    """What one chunk adds to the call of a function."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(_Response):
+    """What one chunk adds to the tool call with this index."""
+
+    index: int = 0
+    id: str | None = None
+    function: CalledFunctionDelta | None = None
+
+
 class ChatDelta(_Response):
     """What one chunk adds to the answer."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChatChunkChoice(_Response):

@@ -11,16 +11,23 @@ from urllib.parse import quote
 
 from contracts import headers
 from contracts.openai import ChatCompletionRequest, ChatMessage, Usage
+from contracts.tools import Message, Tool, ToolRequest
 from rag_graph import questions, routing
 from rag_graph.errors import LLMStreamError, LLMUnavailableError
-from rag_graph.llm.client import End, Output, Piece
+from rag_graph.llm.client import End, Output, ToolCall
 from rag_graph.llm.pool import LLM
 from rag_graph.llm.router import ModelRouter
 from rag_graph.routing import Decision, ModelEntry, Task, Wanted
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, Question, SearchQuery
+from rag_graph.tools import Toolbox
 
 SearchFn = Callable[[SearchQuery], Awaitable[list[Passage]]]
+
+ANY_MODEL = "any"
+"""Stands in a request until it is decided whom to ask."""
+TOOL_CALL_TOKENS = 256
+"""Longest list of tool calls with their arguments."""
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +39,7 @@ class Services:
     search: SearchFn
     llm: LLM
     settings: RagSettings
+    tools: Toolbox | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,7 @@ class Reply:
 
     text: str
     call: Call | None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 async def decide(services: Services, question: Question, wanted: Wanted) -> Decision:
@@ -115,15 +124,46 @@ async def complete(
         LLMTimeoutError: the deadline passed.
     """
     most = questions.REWRITE_TOKENS * lines
-    wanted = _wanted(services, question, "rewrite", messages, most)
+    request = ChatCompletionRequest(
+        model=ANY_MODEL, messages=list(messages), max_tokens=most, temperature=0.0
+    )
+    return await _helped(services, question, "rewrite", request, deadline)
+
+
+async def choose_tools(
+    services: Services,
+    question: Question,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    deadline: float,
+) -> Reply:
+    """Ask a model which tools to call next. If none can say, none are called.
+
+    Raises:
+        LLMRequestError: the model asked for does not exist, or takes no tools.
+        LLMTimeoutError: the deadline passed.
+    """
+    request = ToolRequest(
+        model=ANY_MODEL,
+        messages=list(messages),
+        tools=list(tools),
+        max_tokens=TOOL_CALL_TOKENS,
+        temperature=0.0,
+    )
+    return await _helped(services, question, "multi_hop", request, deadline)
+
+
+async def _helped(
+    services: Services,
+    question: Question,
+    task: Task,
+    request: ChatCompletionRequest,
+    deadline: float,
+) -> Reply:
+    """Return what the model that suits the task says to a request of our own."""
+    wanted = _wanted(services, question, task, request.messages, request.max_tokens or 0)
     try:
         decision = await decide(services, question, wanted)
-        request = ChatCompletionRequest(
-            model=decision.chain[0].name,
-            messages=list(messages),
-            max_tokens=most,
-            temperature=0.0,
-        )
         return await _whole(stream(services, question, decision, request, deadline))
     except (LLMUnavailableError, LLMStreamError) as error:
         log.warning("No model helps with the question, it is taken as it is: %s", error)
@@ -150,14 +190,13 @@ def _wanted(
 
 
 async def _whole(outputs: AsyncGenerator[tuple[ModelEntry, Output], None]) -> Reply:
-    text, call = [], None
+    text: list[str] = []
     async with aclosing(outputs):
         async for entry, output in outputs:
-            if isinstance(output, Piece):
-                text.append(output.text)
-            elif isinstance(output, End):
-                call = Call(entry, output.usage)
-    return Reply("".join(text), call)
+            if isinstance(output, End):
+                return Reply("".join(text), Call(entry, output.usage), output.tool_calls)
+            text.append(output.text)
+    raise AssertionError("a stream of a model ended without its end")
 
 
 async def _first_model(llm: LLM) -> str:

@@ -12,6 +12,8 @@
     ├── StoreError                       the vector store cannot be read or written
     ├── MemoryStoreError                 conversations cannot be read or written
     ├── ModelTableError                  the table of models cannot be used
+    ├── ToolTableError                   the table of MCP servers cannot be used
+    ├── ToolError                        a tool cannot be called, or failed
     ├── LLMTlsError                      the files for mutual TLS cannot be used
     ├── EvalDataError                    a data set cannot be read
     ├── EmbedderError                    the embedding model is missing, broken or does not fit
@@ -118,6 +120,18 @@ class ModelTableError(RagError):
     """The table of models cannot be used."""
 
     default_code = Code.INVALID_REQUEST
+
+
+class ToolTableError(RagError):
+    """The table of MCP servers cannot be used."""
+
+    default_code = Code.INVALID_REQUEST
+
+
+class ToolError(RagError):
+    """A tool cannot be called, or failed; the answer goes on without it."""
+
+    default_code = Code.UPSTREAM_ERROR
 
 
 class EvalDataError(RagError):

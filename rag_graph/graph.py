@@ -20,6 +20,7 @@ from rag_graph.memory import Memory
 from rag_graph.nodes import Input, State, Update
 from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Event, Question
+from rag_graph.tools import open_toolbox
 
 Compiled = CompiledStateGraph[State, Services, Input, State]
 
@@ -31,6 +32,7 @@ def build(saver: BaseCheckpointSaver[Any] | None = None) -> Compiled:
     graph.add_node("converse", nodes.converse)
     graph.add_node("decompose", _timed("decompose", nodes.decompose))
     graph.add_node("retrieve", _timed("retrieve", nodes.retrieve))
+    graph.add_node("consult", _timed("consult", nodes.consult))
     graph.add_node("generate", _timed("generate", nodes.generate))
     graph.add_node("abstain", nodes.abstain)
     graph.add_node("cite", nodes.finish)
@@ -38,7 +40,8 @@ def build(saver: BaseCheckpointSaver[Any] | None = None) -> Compiled:
     graph.add_conditional_edges("contextualize", nodes.route)
     graph.add_edge("converse", "generate")
     graph.add_edge("decompose", "retrieve")
-    graph.add_conditional_edges("retrieve", nodes.grade)
+    graph.add_conditional_edges("retrieve", nodes.after_retrieve)
+    graph.add_conditional_edges("consult", nodes.grade)
     graph.add_edge("generate", "cite")
     graph.add_edge("abstain", "cite")
     graph.add_edge("cite", END)
@@ -73,8 +76,11 @@ class RagGraph:
             llm: who answers.
             settings: how.
             memory: the threads; None for those of `settings`.
+
+        Raises:
+            ToolTableError: the table of MCP servers cannot be used.
         """
-        self._services = Services(search, llm, settings)
+        self._services = Services(search, llm, settings, open_toolbox(settings))
         self._memory = memory or Memory(settings)
         self._graph = build()
         self._remembering: Compiled | None = None

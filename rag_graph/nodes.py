@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph import calls, generation, prompts, questions
+from rag_graph import consult as consulting
 from rag_graph.calls import Call, Services
 from rag_graph.citations import cite
 from rag_graph.evidence import evidence, is_enough
@@ -64,6 +65,8 @@ class State(Input, total=False):
     passages: Annotated[tuple[Passage, ...], UntrackedValue]
     """Those sent to the model: marker [n] is the n-th."""
     evidence: Annotated[float | None, UntrackedValue]
+    tools: Annotated[list[dict[str, Any]], UntrackedValue]
+    """The tool calls made, and what came of them."""
     calls: Annotated[tuple[Call, ...], UntrackedValue]
     """Those that models answered, in their order."""
     unaided: Annotated[tuple[str, ...], UntrackedValue]
@@ -155,7 +158,8 @@ async def retrieve(state: State, runtime: Runtime[Services]) -> Update:
     ]
     found = merge(await asyncio.gather(*searches))
     passages = prompts.select(found, services.settings.context_tokens)
-    runtime.stream_writer(Retrieved(passages))
+    if not uses_tools(state, services):  # whose results are passages too
+        runtime.stream_writer(Retrieved(passages))
     update: Update = {"passages": passages, "evidence": evidence(state["standalone"], found)}
     if services.settings.reranks and any(passage.relevance is None for passage in found):
         update["unaided"] = (*state.get("unaided", ()), "rerank")
@@ -170,6 +174,37 @@ def merge(found: Sequence[Sequence[Passage]]) -> list[Passage]:
             if passage is not None:
                 merged.setdefault(passage.chunk_id, passage)
     return list(merged.values())
+
+
+def uses_tools(state: State, services: Services) -> bool:
+    """Whether tools are asked besides the documents: for a multi-hop question, if there are any."""
+    return services.tools is not None and questions.is_multi_hop(state["standalone"])
+
+
+def after_retrieve(
+    state: State, runtime: Runtime[Services]
+) -> Literal["consult", "generate", "abstain"]:
+    """Decide whether tools are asked, and else whether there is enough to answer from."""
+    return "consult" if uses_tools(state, runtime.context) else grade(state, runtime)
+
+
+async def consult(state: State, runtime: Runtime[Services]) -> Update:
+    """Let a model call tools; their results join the passages."""
+    services, question = runtime.context, state["question"]
+    found = await consulting.consult(
+        services, question, state["standalone"], state["passages"], state["deadline"]
+    )
+    both = merge([found.passages, state["passages"]])
+    passages = prompts.select(both, services.settings.context_tokens)
+    runtime.stream_writer(Retrieved(passages))
+    return {
+        "passages": passages,
+        "tools": found.told(),
+        "calls": (*state.get("calls", ()), *found.calls),
+        "unaided": (*state.get("unaided", ()), *found.unaided),
+        # What a tool was asked for is about the question: no evidence is known, which is enough.
+        "evidence": None if found.passages else state["evidence"],
+    }
 
 
 def grade(state: State, runtime: Runtime[Services]) -> Literal["generate", "abstain"]:
@@ -254,6 +289,7 @@ def _metadata(state: State) -> dict[str, Any]:
         "removed_markers": state["removed_markers"],
         "repetition_stopped": state.get("repetition_stopped", False),
         "unaided": list(state.get("unaided", ())),
+        "tools": state.get("tools", []),
         **_routing(state),
         **_spent(state.get("calls", ())),
         "timings_ms": {name: round(s * 1e3, 1) for name, s in state.get("timings", {}).items()},

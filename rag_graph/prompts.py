@@ -83,7 +83,7 @@ def messages(
 ) -> list[ChatMessage]:
     """Return the conversation to send. System turns of `history` join the one system message."""
     instructions, turns = _parted(history)
-    head = "\n\n".join([HEAD, *instructions, *_blocks(passages)])
+    head = "\n\n".join([HEAD, *instructions, *blocks(passages)])
     return [
         ChatMessage(role="system", content=head),
         *turns,
@@ -104,7 +104,8 @@ def _parted(history: Sequence[ChatMessage]) -> tuple[list[str], list[ChatMessage
     return instructions, [turn for turn in history if turn.role in ("user", "assistant")]
 
 
-def _blocks(passages: Sequence[Passage]) -> list[str]:
+def blocks(passages: Sequence[Passage]) -> list[str]:
+    """Return the passages as a prompt shows them, numbered."""
     return [
         f'<passage id="{n}" title="{html.escape(p.title)}">{_neutral(p.text)}</passage>'
         for n, p in enumerate(passages, start=1)

@@ -150,6 +150,20 @@ class RagSettings(BaseSettings):
         le=8,
         description="Most parts that a multi-hop question is split into; 0 never splits.",
     )
+    mcp_file: Path | None = Field(
+        default=None,
+        description="TOML table of the MCP servers whose tools a multi-hop question may use. "
+        "Empty: none.",
+    )
+    tool_steps: int = Field(
+        default=3, ge=1, le=10, description="Rounds of tool calls that one question may take."
+    )
+    tool_tokens: int = Field(
+        default=4000,
+        ge=256,
+        description="Tokens, prompts and answers together, after which no more tools are called "
+        "for a question.",
+    )
     memory_url: str = Field(
         default="~/.local/share/isthmus/threads.sqlite",
         description="Where conversations are kept: a SQLite file, or postgresql://…",
@@ -248,7 +262,13 @@ class RagSettings(BaseSettings):
         return uri if "://" in uri else str(Path(uri).expanduser())
 
     @field_validator(
-        "cache_dir", "reranker_dir", "models_file", "llm_tls_ca", "llm_tls_cert", "llm_tls_key"
+        "cache_dir",
+        "reranker_dir",
+        "mcp_file",
+        "models_file",
+        "llm_tls_ca",
+        "llm_tls_cert",
+        "llm_tls_key",
     )
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:

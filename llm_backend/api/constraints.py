@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from llm_backend.api.tool_types import Tool, ToolName
+from contracts.tools import Tool, ToolName
 from llm_backend.api.types import ChatRequest, SamplingRequest
 from llm_backend.engine import grammar
 from llm_backend.errors import InvalidRequestError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llm_backend.api.tool_types import Message, Tool
+from contracts.tools import Message, Tool
 from llm_backend.api.types import SamplingRequest, TextRequest
 from llm_backend.errors import ContextLengthError, InvalidRequestError, UnsupportedFieldError
 from llm_backend.models.tokenizer import Tokenizer

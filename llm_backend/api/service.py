@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from contracts import headers
+from contracts.tools import Tool
 from llm_backend.api import prepare
 from llm_backend.api.choice import Choice
 from llm_backend.api.constraints import Constraints
@@ -19,7 +20,6 @@ from llm_backend.api.formats import ChatFormat, TextFormat
 from llm_backend.api.metrics import Metrics
 from llm_backend.api.stops import StopStrings
 from llm_backend.api.tool_calls import ToolCallReader
-from llm_backend.api.tool_types import Tool
 from llm_backend.api.types import MAX_CHOICES, ChatRequest, SamplingRequest, TextRequest
 from llm_backend.errors import InvalidRequestError, ModelUnknownError, NotReadyError
 from llm_backend.models.tokenizer import Tokenizer

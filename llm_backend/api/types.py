@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.openai import GenerationRequest
-from llm_backend.api.tool_types import MAX_TOOLS, Message, Tool, ToolName
+from contracts.tools import MAX_TOOLS, Message, Tool, ToolName
 from llm_backend.engine.grammar import ANY_OBJECT, Schema
 
 MAX_CHOICES = 64

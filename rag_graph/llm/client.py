@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,6 +19,7 @@ from contracts.openai import (
     FinishReason,
     Model,
     ModelList,
+    ToolCallDelta,
     Usage,
 )
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
@@ -38,12 +40,24 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model wants made; nobody has checked it yet."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The generation's end; always the last of a stream."""
 
     finish_reason: FinishReason
     usage: Usage | None
     model: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that the model wants made before it goes on."""
 
 
 Output: TypeAlias = Piece | End
@@ -203,10 +217,11 @@ class LLMClient:
 
 
 async def _outputs(frames: AsyncGenerator[sse.Event, None]) -> AsyncGenerator[Output, None]:
-    """Turn the frames of a whole stream into text and its end."""
+    """Turn the frames of a whole stream into text, tool calls and its end."""
     reason: FinishReason | None = None
     usage: Usage | None = None
     model = ""
+    deltas: list[ToolCallDelta] = []
     async with aclosing(frames):
         async for frame in frames:
             if frame.data == sse.DONE:
@@ -215,11 +230,25 @@ async def _outputs(frames: AsyncGenerator[sse.Event, None]) -> AsyncGenerator[Ou
             model, usage = chunk.model, chunk.usage or usage
             for choice in chunk.choices:
                 reason = choice.finish_reason or reason
+                deltas += choice.delta.tool_calls or ()
                 if choice.delta.content:
                     yield Piece(choice.delta.content)
     if reason is None:
         raise LLMStreamError("The LLM service ended its answer without a reason. Ask again.")
-    yield End(reason, usage, model)
+    yield End(reason, usage, model, _joined(deltas))
+
+
+def _joined(deltas: Sequence[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    """Return the calls that the deltas add up to, in the order of their indices."""
+    ids: dict[int, str] = {}
+    names: dict[int, str] = defaultdict(str)
+    arguments: dict[int, str] = defaultdict(str)
+    for delta in deltas:
+        ids.setdefault(delta.index, delta.id or f"call_{delta.index}")
+        if delta.function is not None:
+            names[delta.index] += delta.function.name or ""
+            arguments[delta.index] += delta.function.arguments or ""
+    return tuple(ToolCall(ids[i], names[i], arguments[i] or "{}") for i in sorted(ids))
 
 
 def _parse(data: str) -> ChatCompletionChunk:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from contracts.openai import ChatMessage, TextPart
+from contracts.openai import ChatCompletionRequest, ChatMessage, TextPart
 
 MAX_TOOLS = 128
 
@@ -120,6 +120,13 @@ class Message(ChatMessage):
         if self.tool_call_id is not None:
             turn["tool_call_id"] = self.tool_call_id
         return turn
+
+
+class ToolRequest(ChatCompletionRequest):
+    """A chat completion that offers tools."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]  # type: ignore[assignment]
+    tools: Annotated[list[Tool] | None, Field(min_length=1, max_length=MAX_TOOLS)] = None
 
 
 def _parsed(text: str) -> Any:
