@@ -183,20 +183,20 @@ async def recall(collection: Collection, queries: Vectors, limit: int) -> float:
     hits = 0
     for query, nearest in zip(queries, truth, strict=True):
         found = await collection.rows([i for i, _ in (await collection.dense(query, limit))[:10]])
-        hits += len({row["slot"] for row in found.values()} & nearest)
+        hits += len({row["chunk_id"] for row in found.values()} & nearest)
     return hits / (10 * len(queries))
 
 
 async def _nearest(collection: Collection, queries: Vectors) -> list[set[str]]:
-    """Return the slots of the ten nearest chunks of each query, by brute force."""
+    """Return the ids of the ten nearest chunks of each query, by brute force."""
     best = np.full((len(queries), 10), -np.inf, np.float32)
     slots = np.full((len(queries), 10), "", object)
-    reader = await collection._chunks.query().select(["slot", "vector"]).to_batches()
+    reader = await collection._chunks.query().select(["chunk_id", "vector"]).to_batches()
     async for batch in reader:
         vectors = batch["vector"].flatten().to_numpy().reshape(-1, DIMENSION)
         cosines = queries @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
         both = np.hstack([best, cosines])
-        names = np.hstack([slots, np.tile(batch["slot"].to_numpy(False), (len(queries), 1))])
+        names = np.hstack([slots, np.tile(batch["chunk_id"].to_numpy(False), (len(queries), 1))])
         order = np.argsort(-both, axis=1)[:, :10]
         best, slots = np.take_along_axis(both, order, 1), np.take_along_axis(names, order, 1)
     return [set(row) for row in slots]
