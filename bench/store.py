@@ -28,6 +28,7 @@ from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection
 from rag_graph.retrieval.embedder import Embedders, Vectors
 from rag_graph.retrieval.retriever import Retriever
+from rag_graph.retrieval.slots import Update
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import SearchQuery
@@ -119,7 +120,7 @@ async def replace(collection: Collection, number: int) -> float:
     document |= {"content_hash": str(number), "bytes": 1, "ingested_at": datetime.now(UTC)}
     vectors = dice.normal(size=(10, DIMENSION)).astype(np.float32)
     begin = time.perf_counter()
-    await collection.replace(document, rows, vectors)
+    await collection.replace([Update(document, rows, vectors)])
     return (time.perf_counter() - begin) * 1e3
 
 

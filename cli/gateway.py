@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +15,16 @@ from pydantic import ValidationError
 
 from cli.errors import GatewayError
 from cli.settings import CliSettings
-from contracts import errors, sse
+from contracts import errors, headers, sse
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 600.0
+MOMENT_S = 5
+"""Seconds for which an upload is answered with the end of its job rather than its beginning."""
+MAX_REFUSALS = 20
+"""Times that an upload is tried again while the gateway is full."""
+MAX_PAUSE_S = 30.0
+ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass
@@ -52,10 +59,8 @@ class Gateway:
         self, url: str, api_key: str = "", transport: httpx.BaseTransport | None = None
     ) -> None:
         timeout = httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=timeout, transport=transport
-        )
+        sent = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(base_url=url, headers=sent, timeout=timeout, transport=transport)
         self._url = url
 
     @classmethod
@@ -70,21 +75,84 @@ class Gateway:
         self._http.close()
 
     def add_document(self, name: str, path: Path, collection: str) -> dict[str, Any]:
-        """Upload one document and return the gateway's report on it.
+        """Upload one document and return its job, ended if that took no longer than a moment.
+
+        A gateway that is full or that limits the key says when to come back, and is waited for.
 
         Raises:
             RefusedError: the gateway does not take it.
             GatewayError: the gateway cannot be reached.
             OSError: the file cannot be read.
         """
+        patience = MAX_REFUSALS
+        while (response := self._upload(name, path, collection)).status_code in {429, 503}:
+            if not patience:
+                break
+            patience -= 1
+            time.sleep(min(float(response.headers.get(headers.RETRY_AFTER, "1")), MAX_PAUSE_S))
+        return self._json(response)
+
+    def _upload(self, name: str, path: Path, collection: str) -> httpx.Response:
         with path.open("rb") as file, self._failures():
-            response = self._http.post(
-                "/v1/documents", data={"collection": collection}, files={"file": (name, file)}
+            return self._http.post(
+                "/v1/documents",
+                params={"wait": MOMENT_S},
+                data={"collection": collection},
+                files={"file": (name, file)},
             )
-        if response.status_code != 201:
+
+    def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """Yield a job as it goes on, until it has ended.
+
+        Raises:
+            RefusedError: there is no such job.
+            GatewayError: the gateway cannot be reached.
+        """
+        while True:
+            for job in self._events(job_id):
+                yield job
+                if job["status"] in ENDED:
+                    return
+
+    def _events(self, job_id: str) -> Iterator[dict[str, Any]]:
+        with self._failures(), self._http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            if response.status_code != 200:
+                response.read()
+                raise RefusedError(_refusal(response))
+            decoder = sse.Decoder()
+            for chunk in response.iter_bytes():
+                for event in decoder.feed(chunk):
+                    job: dict[str, Any] = json.loads(event.data)
+                    if "id" not in job:
+                        raise RefusedError(Refusal(job["error"]["message"], job["error"]["code"]))
+                    yield job
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """Return what a GET of `path` answers.
+
+        Raises:
+            RefusedError: the gateway answered with an error.
+            GatewayError: the gateway cannot be reached.
+        """
+        with self._failures():
+            return self._json(self._http.get(path, params=params))
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return what a POST of `body` to `path` answers; raises as `get` does."""
+        with self._failures():
+            return self._json(self._http.post(path, json=body))
+
+    def delete(self, path: str, **params: Any) -> dict[str, Any]:
+        """Return what a DELETE of `path` answers; raises as `get` does."""
+        with self._failures():
+            return self._json(self._http.delete(path, params=params))
+
+    @staticmethod
+    def _json(response: httpx.Response) -> dict[str, Any]:
+        if not response.is_success:
             raise RefusedError(_refusal(response))
-        report: dict[str, Any] = response.json()
-        return report
+        answer: dict[str, Any] = response.json() if response.content else {}
+        return answer
 
     def model(self) -> str:
         """Return the id of the first model, the retrieval-augmented one.
@@ -93,11 +161,7 @@ class Gateway:
             RefusedError: the gateway answered with an error.
             GatewayError: the gateway cannot be reached.
         """
-        with self._failures():
-            response = self._http.get("/v1/models")
-        if response.status_code != 200:
-            raise RefusedError(_refusal(response))
-        return str(response.json()["data"][0]["id"])
+        return str(self.get("/v1/models")["data"][0]["id"])
 
     def ask(self, question: str, collection: str, top_k: int | None, into: Answer) -> Iterator[str]:
         """Yield the pieces of the answer; what else comes with it goes `into`.

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from cli.errors import UsageError
-from cli.gateway import Gateway, RefusedError
+from cli.gateway import ENDED, Gateway, RefusedError
 from cli.settings import CliSettings
 from contracts.errors import Code
 
 STORED = ("created", "replaced", "unchanged")
+AT_ONCE = 8
+"""Files on their way at the same time: what is ready together is committed together."""
+AHEAD = 64
+"""Files sent before the first of them is reported."""
+OnJob = Callable[[dict[str, Any]], None]
+"""Called with a job that takes its time, as it goes on."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def ingest(
     if not files:
         raise UsageError("There are no files in what was named. Name a file, or another folder.")
     with Gateway.of(CliSettings()) as gateway:
-        outcomes = show(Console(highlight=False), run(gateway, files, collection), len(files))
+        outcomes = ingest_all(Console(highlight=False), gateway, files, collection)
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -94,39 +102,104 @@ def _medium(path: Path) -> str:
     return medium if medium in {"image", "audio", "video", "font"} else ""
 
 
-def run(gateway: Gateway, files: Iterable[File], collection: str) -> Iterator[Outcome]:
-    """Upload one file after the other and yield what became of each.
+def run(
+    gateway: Gateway, files: Iterable[File], collection: str, on_job: OnJob = lambda _: None
+) -> Iterator[Outcome]:
+    """Upload the files, several at a time, and yield what became of each, in their order.
 
     Raises:
         GatewayError: the gateway is gone.
     """
-    for file in files:
-        if file.walked and (medium := _medium(file.path)):
-            yield Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
-            continue
-        try:
-            report = gateway.add_document(file.name, file.path, collection)
-            yield Outcome(file.name, report["status"], f"{report['chunks']} chunks")
-        except RefusedError as error:
-            unread = file.walked and error.refusal.code == Code.UNSUPPORTED_MEDIA_TYPE
-            yield Outcome(file.name, "skipped" if unread else "failed", str(error))
-        except OSError as error:
-            yield Outcome(file.name, "failed", f"It cannot be read: {error.strerror}.")
+    waiting: deque[Future[Outcome]] = deque()
+    pool = ThreadPoolExecutor(AT_ONCE, "upload")
+    try:
+        for file in files:
+            waiting.append(pool.submit(_upload, gateway, file, collection, on_job))
+            if len(waiting) >= AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def show(console: Console, outcomes: Iterator[Outcome], total: int) -> list[Outcome]:
-    """Print each outcome under a bar (a terminal) or as a line, then the sum; return them all."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    seen: list[Outcome] = []
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Ingesting", total=total)
-        for outcome in outcomes:
-            seen.append(outcome)
-            console.print(_line(outcome), soft_wrap=True)
-            progress.advance(task)
-    stored = sum(outcome.status in STORED for outcome in seen)
-    console.print(f"{stored} of {len(seen)} files are in the collection.")
-    return seen
+def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob) -> Outcome:
+    if file.walked and (medium := _medium(file.path)):
+        return Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
+    try:
+        job = gateway.add_document(file.name, file.path, collection)
+        if job["status"] not in ENDED:
+            for news in gateway.follow(job["id"]):
+                on_job(news)
+                job = news
+    except RefusedError as error:
+        return _failure(file, error.refusal.code, str(error))
+    except OSError as error:
+        return Outcome(file.name, "failed", f"It cannot be read: {error.strerror}.")
+    if job["error"] is not None:
+        return _failure(file, job["error"]["code"], job["error"]["message"])
+    if job["status"] == "cancelled":
+        return Outcome(file.name, "failed", "It was cancelled.")
+    return Outcome(file.name, job["result"], f"{job['chunks_total']} chunks")
+
+
+def _failure(file: File, code: str, message: str) -> Outcome:
+    unread = file.walked and code == Code.UNSUPPORTED_MEDIA_TYPE
+    return Outcome(file.name, "skipped" if unread else "failed", message)
+
+
+class Report:
+    """A bar (on a terminal), a line for each outcome, and the sum with every failure once more."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._console = console
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._files = self._progress.add_task("Ingesting", total=total)
+        self._jobs: dict[str, TaskID] = {}
+
+    def job(self, job: dict[str, Any]) -> None:
+        """Show a document that takes its time: chunks of it that are done, and seconds left."""
+        eta = "" if job["eta_s"] is None else f", {job['eta_s']:.0f} s left"
+        text = f"{job['name']}: {job['status']}{eta}"
+        if job["id"] not in self._jobs:
+            self._jobs[job["id"]] = self._progress.add_task(text)
+        self._progress.update(
+            self._jobs[job["id"]],
+            description=text,
+            total=job["chunks_total"],
+            completed=job["chunks_done"],
+            visible=job["status"] not in ENDED,
+        )
+
+    def show(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Print each outcome as it comes, then the sum; return them all."""
+        seen: list[Outcome] = []
+        with self._progress as progress:
+            for outcome in outcomes:
+                seen.append(outcome)
+                self._console.print(_line(outcome), soft_wrap=True)
+                progress.advance(self._files)
+        stored = sum(outcome.status in STORED for outcome in seen)
+        self._console.print(f"{stored} of {len(seen)} files are in the collection.")
+        failed = [outcome for outcome in seen if outcome.failed]
+        if failed and len(seen) > len(failed):
+            self._console.print(f"{len(failed)} failed:")
+            for outcome in failed:
+                self._console.print(_line(outcome), soft_wrap=True)
+        return seen
+
+
+def ingest_all(
+    console: Console, gateway: Gateway, files: list[File], collection: str
+) -> list[Outcome]:
+    """Upload the files and show how it goes; return what became of each.
+
+    Raises:
+        GatewayError: the gateway is gone.
+    """
+    report = Report(console, len(files))
+    return report.show(run(gateway, files, collection, report.job))
 
 
 def _line(outcome: Outcome) -> Text:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import ask, cluster, config, doctor, ingest, mcp, up
+from cli import ask, cluster, collections, config, doctor, ingest, mcp, up
 from cli import eval as evaluation
 from cli.errors import CliError
 
@@ -23,6 +23,7 @@ app.command("ask")(ask.ask)
 app.command("mcp")(mcp.mcp)
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)
+app.add_typer(collections.app, name="collections")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(evaluation.app, name="eval")
 

@@ -200,7 +200,7 @@ class System:
     def _ingest(self, folder: Path) -> None:
         files = list(ingest.find([folder]))
         with Gateway.of(self._settings) as gateway:
-            ingest.show(self._console, ingest.run(gateway, files, "default"), len(files))
+            ingest.ingest_all(self._console, gateway, files, "default")
 
 
 def _state(url: str) -> str:

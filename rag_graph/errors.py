@@ -6,8 +6,10 @@
     │   ├── UnreadableDocumentError      broken, encrypted, not what its name says
     │   ├── EmptyDocumentError           nothing to index in it
     │   └── DocumentTooLargeError        over a limit of the settings
-    ├── NotFoundError                    no such document
+    ├── NotFoundError                    no such document or job
     │   └── CollectionNotFoundError      no such collection
+    ├── CollectionExistsError            a collection of that name is there already
+    ├── BusyError                        too many jobs are waiting
     ├── InvalidQueryError                a question or search that cannot be run as asked
     ├── StoreError                       the vector store cannot be read or written
     ├── MemoryStoreError                 conversations cannot be read or written
@@ -85,13 +87,25 @@ class DocumentTooLargeError(DocumentError):
 
 
 class NotFoundError(RagError):
-    """No such document."""
+    """No such document or job."""
 
     default_code = Code.NOT_FOUND
 
 
 class CollectionNotFoundError(NotFoundError):
     """No such collection."""
+
+
+class CollectionExistsError(RagError):
+    """A collection of that name is there already."""
+
+    default_code = Code.CONFLICT
+
+
+class BusyError(RagError):
+    """Too many jobs are waiting; try again later."""
+
+    default_code = Code.OVERLOADED
 
 
 class InvalidQueryError(RagError):

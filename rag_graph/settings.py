@@ -93,6 +93,15 @@ class RagSettings(BaseSettings):
     parse_processes: int = Field(
         default=1, ge=1, description="Documents that are parsed at the same time."
     )
+    ingest_documents: int = Field(
+        default=8,
+        ge=1,
+        description="Documents that the ingestor works on at the same time: some are parsed while "
+        "others are embedded, and what is ready together is committed together.",
+    )
+    max_waiting_jobs: int = Field(
+        default=20_000, ge=1, description="Ingestion jobs of a tenant that may wait."
+    )
     top_k: int = Field(
         default=3,
         ge=1,
@@ -122,7 +131,7 @@ class RagSettings(BaseSettings):
         "0 looks on every search.",
     )
     maintain_every: int = Field(
-        default=32, ge=1, description="Documents written between two compactions of a collection."
+        default=32, ge=1, description="Commits between two compactions of a collection."
     )
     keep_versions_s: float = Field(
         default=600.0,

@@ -14,9 +14,11 @@ from serve_app.middleware import BodyLimit, Counted, SameOrigin
 from serve_app.resume import Streams
 from serve_app.routes import (
     chat,
+    collections,
     documents,
     feedback,
     health,
+    jobs,
     mcp,
     metrics,
     page,
@@ -48,7 +50,7 @@ def create_api(services: Services) -> FastAPI:
     )
     api.include_router(chat.router(services, streams))
     api.include_router(feedback.router(services, opinions))
-    for module in (search, documents, threads, health, metrics):
+    for module in (search, documents, jobs, collections, threads, health, metrics):
         api.include_router(module.router(services))
     api.include_router(page.router())
     mcp_endpoint.add_to(api)

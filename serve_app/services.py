@@ -13,12 +13,13 @@ from functools import cached_property
 from rag_graph.llm.pool import LLM
 from rag_graph.memory import Memory
 from rag_graph.settings import RagSettings
-from rag_graph.state import DocumentReport, Event, Passage, Question, SearchQuery
+from rag_graph.state import Event, Passage, Question, SearchQuery
 from serve_app.admission import Admission
 from serve_app.auth import Key, Keys, Right, bearer
 from serve_app.degrade import Degrading
 from serve_app.errors import RequestError
 from serve_app.held import Held
+from serve_app.library import Library
 from serve_app.limits import Limiter
 from serve_app.metrics import Metrics
 from serve_app.oidc import Provider, looks_like_token
@@ -26,8 +27,6 @@ from serve_app.settings import ServeSettings
 
 Answer = Callable[[Question], AsyncGenerator[Event, None]]
 Search = Callable[[SearchQuery], Awaitable[list[Passage]]]
-Ingest = Callable[[str, bytes, str], Awaitable[DocumentReport]]
-"""Name, content and collection of a document to what became of it."""
 Collections = Callable[[], Awaitable[list[str]]]
 Check = Callable[[], Awaitable[object]]
 """Returns when a part can do its work, raises otherwise."""
@@ -42,7 +41,7 @@ class Services:
     answer: Answer
     llm: LLM
     search: Search
-    ingest: Ingest
+    library: Library
     collections: Collections
     checks: dict[str, Check]
     """Parts that have to work before the gateway counts as ready, by name."""

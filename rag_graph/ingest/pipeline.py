@@ -11,11 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rag_graph.errors import DocumentTooLargeError, StoreError
+from rag_graph.errors import (
+    CollectionNotFoundError,
+    DocumentTooLargeError,
+    NotFoundError,
+    StoreError,
+)
 from rag_graph.ingest.chunk import Chunk, split
+from rag_graph.ingest.committer import Committer
 from rag_graph.ingest.sandbox import Sandbox, limits_of
 from rag_graph.ingest.sections import Parsed
+from rag_graph.retrieval.collection import Document
 from rag_graph.retrieval.embedder import Embedder, Embedders, Vectors, open_embedders
+from rag_graph.retrieval.slots import Update
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
@@ -57,6 +65,9 @@ class Ingestor:
         self._embedders = embedders
         self._settings = settings
         self._sandbox = Sandbox(limits_of(settings), settings.parse_processes)
+        self._committer = Committer(store)
+        self._embedding = asyncio.Semaphore(1)
+        """One batch at a time: more only wait for each other's cores."""
 
     @classmethod
     async def open(cls, settings: RagSettings) -> Ingestor:
@@ -104,12 +115,12 @@ class Ingestor:
             EmbedderError: the collection's embedder failed, or is not at hand.
             StoreError: the store cannot be read or written.
         """
-        self._check_size(name, content)
+        self.check_size(name, content)
         for _ in range(MAX_SWAPS):
             report = await self._ingest(name, content, collection, on_progress)
             if report is not None:
                 return report
-        raise StoreError(f"Collection {collection!r} is replaced again and again. Try later.")
+        raise _swapped(collection)
 
     async def _ingest(
         self, name: str, content: bytes, collection: str, on_progress: OnProgress
@@ -124,26 +135,79 @@ class Ingestor:
         content_hash = _hash(content, info.chunk_tokens)
         known = await target.document(document_id)
         if known and known.content_hash == content_hash:
-            return DocumentReport(document_id, name, known.title, known.chunks, "unchanged")
+            return _unchanged(known)
         on_progress(Progress("parsing", 0, 1))
         parsed = await self._sandbox.parse(name, content)
         chunks = await asyncio.to_thread(split, document_id, parsed, embedder, info.chunk_tokens)
         known_vectors = await target.vectors_of(document_id) if known else {}
-        vectors = await _vectors(embedder, chunks, known_vectors, on_progress)
+        vectors = await self._vectors(embedder, chunks, known_vectors, on_progress)
         on_progress(Progress("indexing", 0, len(chunks)))
-        stored = await target.replace(
+        update = Update(
             _document_row(document_id, name, parsed, content_hash, len(chunks), len(content)),
             [_chunk_row(document_id, name, parsed.title, content_hash, c) for c in chunks],
             vectors,
-            self._store.is_live,
         )
-        if not stored:
+        if not await self._committer.store(target, update):
             return None
         on_progress(Progress("indexing", len(chunks), len(chunks)))
         status: Literal["replaced", "created"] = "replaced" if known else "created"
         return DocumentReport(document_id, name, parsed.title, len(chunks), status)
 
-    def _check_size(self, name: str, content: bytes) -> None:
+    async def _vectors(
+        self,
+        embedder: Embedder,
+        chunks: Sequence[Chunk],
+        known: dict[str, Vectors],
+        on_progress: OnProgress,
+    ) -> Vectors:
+        """Return the chunks' vectors, embedding only contents that the document did not have."""
+        vectors = dict(known)
+        missing = [chunk for chunk in chunks if chunk.chunk_id not in known]
+        for start in range(0, len(missing), EMBED_BATCH):
+            on_progress(Progress("embedding", len(chunks) - len(missing) + start, len(chunks)))
+            batch = missing[start : start + EMBED_BATCH]
+            async with self._embedding:
+                made = await embedder.embed([chunk.content for chunk in batch])
+            vectors.update((chunk.chunk_id, made[i]) for i, chunk in enumerate(batch))
+        on_progress(Progress("embedding", len(chunks), len(chunks)))
+        return np.stack([vectors[chunk.chunk_id] for chunk in chunks]).astype(np.float32)
+
+    async def unchanged(self, name: str, content: bytes, collection: str) -> DocumentReport | None:
+        """Return a report if the document is stored just so; None if there is work to do.
+
+        Raises:
+            InvalidQueryError: `collection` cannot name a collection.
+            StoreError: the store cannot be read.
+        """
+        try:
+            target = await self._store.collection(collection)
+        except CollectionNotFoundError:
+            return None
+        known = await target.document(document_key(name))
+        same = known and known.content_hash == _hash(content, target.info.chunk_tokens)
+        return _unchanged(known) if known and same else None
+
+    async def delete(self, document_id: str, collection: str) -> None:
+        """Delete a document: it is gone at one instant to every reader.
+
+        Raises:
+            NotFoundError: there is no such document, or no such collection.
+            StoreError: the store cannot be written.
+        """
+        for _ in range(MAX_SWAPS):
+            target = await self._store.collection(collection)
+            if await target.document(document_id) is None:
+                raise NotFoundError(f"There is no document {document_id!r} in {collection!r}.")
+            if await target.delete([document_id], self._store.is_live):
+                return
+        raise _swapped(collection)
+
+    def check_size(self, name: str, content: bytes) -> None:
+        """Return if a document is not too large.
+
+        Raises:
+            DocumentTooLargeError: it is.
+        """
         limit = self._settings.max_document_bytes
         if len(content) > limit:
             raise DocumentTooLargeError(
@@ -158,22 +222,12 @@ def _hash(content: bytes, chunk_tokens: int) -> str:
     return hashlib.sha256(recipe.encode() + content).hexdigest()
 
 
-async def _vectors(
-    embedder: Embedder,
-    chunks: Sequence[Chunk],
-    known: dict[str, Vectors],
-    on_progress: OnProgress,
-) -> Vectors:
-    """Return the chunks' vectors, embedding only contents that the document did not have."""
-    vectors = dict(known)
-    missing = [chunk for chunk in chunks if chunk.chunk_id not in known]
-    for start in range(0, len(missing), EMBED_BATCH):
-        on_progress(Progress("embedding", len(chunks) - len(missing) + start, len(chunks)))
-        batch = missing[start : start + EMBED_BATCH]
-        made = await embedder.embed([chunk.content for chunk in batch])
-        vectors.update((chunk.chunk_id, made[i]) for i, chunk in enumerate(batch))
-    on_progress(Progress("embedding", len(chunks), len(chunks)))
-    return np.stack([vectors[chunk.chunk_id] for chunk in chunks]).astype(np.float32)
+def _unchanged(known: Document) -> DocumentReport:
+    return DocumentReport(known.document_id, known.source, known.title, known.chunks, "unchanged")
+
+
+def _swapped(collection: str) -> StoreError:
+    return StoreError(f"Collection {collection!r} is replaced again and again. Try later.")
 
 
 def document_key(name: str) -> str:

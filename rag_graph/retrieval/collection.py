@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import lancedb
@@ -16,6 +18,7 @@ from rag_graph.retrieval.boundary import store_errors
 from rag_graph.retrieval.embedder import Vectors
 from rag_graph.retrieval.locks import WriterLock
 from rag_graph.retrieval.maintenance import compact, maintain_chunks
+from rag_graph.retrieval.slots import Update, rows_of
 from rag_graph.settings import RagSettings
 
 Row = dict[str, Any]
@@ -36,11 +39,13 @@ class CollectionInfo:
     dimension: int
     chunk_tokens: int
     deleted: bool = False
+    previous: int | None = None
+    """The version that was live before this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A row of the `documents` table, less its time."""
+    """A row of the `documents` table."""
 
     document_id: str
     source: str
@@ -48,6 +53,10 @@ class Document:
     content_hash: str
     chunks: int
     bytes: int
+    ingested_at: datetime
+
+
+IsLive = Callable[[CollectionInfo], Awaitable[bool]]
 
 
 class Collection:
@@ -116,11 +125,34 @@ class Collection:
         Raises:
             StoreError: the table cannot be read.
         """
-        names = list(Document.__slots__)
-        with store_errors(f"read collection {self.info.name!r}"):
-            query = self._documents.query().where(f"document_id = {schema.quote(document_id)}")
-            rows = (await query.select(names).limit(1).to_arrow()).to_pylist()
+        rows = await self._documents_where(f"document_id = {schema.quote(document_id)}")
         return Document(**rows[0]) if rows else None
+
+    async def documents(self, after: str, limit: int) -> list[Document]:
+        """Return up to `limit` documents by name, from the first whose name comes after `after`.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        rows = await self._documents_where(f"source > {schema.quote(after)}")
+        rows.sort(key=lambda row: str(row["source"]))
+        return [Document(**row) for row in rows[:limit]]
+
+    async def counts(self) -> tuple[int, int]:
+        """Return how many documents there are, and how many chunks they have.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        rows = await self._documents_where("true", ["chunks"])
+        return len(rows), sum(row["chunks"] for row in rows)
+
+    async def _documents_where(self, where: str, columns: Sequence[str] = ()) -> list[Row]:
+        with store_errors(f"read collection {self.info.name!r}"):
+            query = self._documents.query().where(f"({where}) AND NOT ({schema.GOING})")
+            names = list(columns or schema.DOCUMENTS.names)
+            rows: list[Row] = (await query.select(names).to_arrow()).to_pylist()
+        return rows
 
     async def vectors_of(self, document_id: str) -> dict[str, Vectors]:
         """Return the vectors of a document's chunks by chunk id.
@@ -128,34 +160,33 @@ class Collection:
         Raises:
             StoreError: the table cannot be read.
         """
-        rows = await self._rows_of(document_id, ["chunk_id", "vector"])
+        rows = await self._rows_of([document_id], ["chunk_id", "vector"])
         full = [row for row in rows if row["vector"] is not None]
         return {row["chunk_id"]: np.array(row["vector"], np.float32) for row in full}
 
-    async def hashes(self) -> dict[str, str]:
-        """Return the content hash of every document by its id.
+    async def states(self) -> dict[str, Document]:
+        """Return every document by its id.
 
         Raises:
             StoreError: the table cannot be read.
         """
-        with store_errors(f"read collection {self.info.name!r}"):
-            columns = ["document_id", "content_hash"]
-            found = await self._documents.query().select(columns).to_arrow()
-        return {row["document_id"]: row["content_hash"] for row in found.to_pylist()}
+        return {row["document_id"]: Document(**row) for row in await self._documents_where("true")}
 
-    async def whole(self, document_id: str) -> tuple[Row, list[Row]]:
+    async def whole(self, document_id: str) -> tuple[Row, list[Row]] | None:
         """Return a document's row and those of its chunks, in reading order, less vectors.
+
+        None if there is no such document.
 
         Raises:
             StoreError: the tables cannot be read.
         """
-        where = f"document_id = {schema.quote(document_id)}"
         columns = [name for name in schema.chunks(1).names if name != "vector"]
-        with store_errors(f"read collection {self.info.name!r}"):
-            documents = await self._documents.query().where(where).to_arrow()
-        full = [row for row in await self._rows_of(document_id, columns) if row["content"]]
+        documents = await self._documents_where(f"document_id = {schema.quote(document_id)}")
+        if not documents:
+            return None
+        full = [row for row in await self._rows_of([document_id], columns) if row["content"]]
         full.sort(key=lambda row: int(row["slot"].rpartition(":")[2]))
-        return documents.to_pylist()[0], full
+        return documents[0], full
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
@@ -168,37 +199,73 @@ class Collection:
             async with self._lock.held():
                 yield
 
-    async def replace(
-        self,
-        document: Mapping[str, Any],
-        chunks: Sequence[Mapping[str, Any]],
-        vectors: Vectors,
-        is_live: Callable[[CollectionInfo], Awaitable[bool]] | None = None,
-    ) -> bool:
-        """Put a document in place of its earlier state, at one instant to every reader.
+    async def replace(self, updates: Sequence[Update], is_live: IsLive | None = None) -> bool:
+        """Put documents in place of their earlier states, each at one instant to every reader.
+
+        All of them take one commit of the chunks, which costs as much as one document's.
 
         Returns:
             False, with nothing written, if `is_live` says that another version took over.
 
         Args:
-            document: its row in `documents`.
-            chunks: its rows in `chunks`, less slots and vectors, in reading order.
-            vectors: float32 [len(chunks), dimension].
+            updates: the new states, of documents that differ.
             is_live: asked once no other writer can write; None writes in any case.
 
         Raises:
             StoreError: the tables cannot be written.
         """
-        document_id = document["document_id"]
         with store_errors(f"write collection {self.info.name!r}"):
             async with self._lock.held():
                 if is_live is not None and not await is_live(self.info):
                     return False
-                old = {row["slot"] for row in await self._rows_of(document_id, ["slot"])}
-                await self._upsert_chunks(_with_slots(document_id, chunks, old), vectors)
-                await self._upsert_document(document)
+                old = await self._slots(update.document_id for update in updates)
+                await self._upsert_chunks(rows_of(updates, old, self.info.dimension))
+                await self._upsert_documents([dict(update.document) for update in updates])
                 await self._maintain_at_times()
         return True
+
+    async def delete(self, document_ids: Sequence[str], is_live: IsLive | None = None) -> bool:
+        """Delete documents: their chunks are gone at one instant to every reader.
+
+        That they shall go is written first: a writer killed on the way is made up for by the next
+        `maintain`.
+
+        Returns:
+            False, with nothing written, if `is_live` says that another version took over.
+
+        Raises:
+            StoreError: the tables cannot be written.
+        """
+        with store_errors(f"write collection {self.info.name!r}"):
+            async with self._lock.held():
+                if is_live is not None and not await is_live(self.info):
+                    return False
+                where = _among(document_ids)
+                await self._documents.update({"content_hash": ""}, where=where)
+                await self._delete(document_ids)
+                await self._maintain_at_times()
+        return True
+
+    async def end_deletions(self) -> None:
+        """Finish what a writer that was killed had begun to delete.
+
+        Raises:
+            StoreError: the tables cannot be written.
+        """
+        with store_errors(f"write collection {self.info.name!r}"):
+            async with self._lock.held():
+                await self._end_deletions()
+
+    async def _end_deletions(self) -> None:
+        going = self._documents.query().where(schema.GOING).select(["document_id"])
+        if ids := (await going.to_arrow())["document_id"].to_pylist():
+            await self._delete(ids)
+
+    async def _delete(self, document_ids: Sequence[str]) -> None:
+        """Delete what `documents` says is going."""
+        where = _among(document_ids)
+        await self._chunks.delete(where)
+        await self._documents.delete(f"({where}) AND {schema.GOING}")
 
     async def maintain(self) -> None:
         """Compact the tables and bring their indices up to date. Readers and writers go on.
@@ -217,46 +284,34 @@ class Collection:
 
     async def _maintain(self) -> None:
         keep_s = self._settings.keep_versions_s
+        await self._end_deletions()
         await maintain_chunks(self._chunks, self._settings.index_rows, keep_s)
         await compact(self._documents, keep_s)
         self._unmaintained = 0
 
-    async def _rows_of(self, document_id: str, columns: list[str]) -> list[Row]:
+    async def _rows_of(self, document_ids: Iterable[str], columns: list[str]) -> list[Row]:
         with store_errors(f"read collection {self.info.name!r}"):
-            query = self._chunks.query().where(f"document_id = {schema.quote(document_id)}")
+            query = self._chunks.query().where(_among(document_ids))
             rows: list[Row] = (await query.select(columns).to_arrow()).to_pylist()
         return rows
 
-    async def _upsert_chunks(self, rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> None:
-        columns = schema.chunks(self.info.dimension)
-        plain = columns.remove(columns.get_field_index("vector"))
-        table = pa.Table.from_pylist(list(rows), schema=plain)
-        table = table.append_column(columns.field("vector"), _vector_column(rows, vectors))
+    async def _slots(self, document_ids: Iterable[str]) -> dict[str, set[str]]:
+        slots: dict[str, set[str]] = defaultdict(set)
+        for row in await self._rows_of(document_ids, ["document_id", "slot"]):
+            slots[row["document_id"]].add(row["slot"])
+        return slots
+
+    async def _upsert_chunks(self, rows: pa.Table) -> None:
         merge = self._chunks.merge_insert("slot")
         merge = merge.when_matched_update_all().when_not_matched_insert_all()
         # "null": LanceDB takes the missing vector of a vacant slot for a bad one.
-        await merge.execute(table, on_bad_vectors="null")
+        await merge.execute(rows, on_bad_vectors="null")
 
-    async def _upsert_document(self, row: Mapping[str, Any]) -> None:
-        table = pa.Table.from_pylist([dict(row)], schema=schema.DOCUMENTS)
+    async def _upsert_documents(self, rows: list[Row]) -> None:
+        table = pa.Table.from_pylist(rows, schema=schema.DOCUMENTS)
         merge = self._documents.merge_insert("document_id")
         await merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
 
-def _with_slots(
-    document_id: str, chunks: Sequence[Mapping[str, Any]], old: set[str]
-) -> list[dict[str, Any]]:
-    """Return the chunks in their slots, and vacant rows for the slots that they leave."""
-    rows = [{**chunk, "slot": f"{document_id}:{i}"} for i, chunk in enumerate(chunks)]
-    left = sorted(old - {row["slot"] for row in rows})
-    return rows + [{"slot": slot, "document_id": document_id} for slot in left]
-
-
-def _vector_column(rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> pa.Array:
-    """Return the vectors as a column, null where a row is vacant."""
-    filled = [row.get("content") is not None for row in rows]
-    if sum(filled) != len(vectors):
-        raise ValueError(f"{sum(filled)} rows with content but {len(vectors)} vectors")
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    numbers = iter(range(len(vectors)))
-    return column.take(pa.array([next(numbers) if full else None for full in filled], pa.int64()))
+def _among(document_ids: Iterable[str]) -> str:
+    return f"document_id IN ({', '.join(map(schema.quote, document_ids))})"

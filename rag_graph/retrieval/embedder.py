@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from rag_graph.errors import EmbedderError
+from rag_graph.errors import EmbedderError, InvalidQueryError
 from rag_graph.retrieval import bundled
 from rag_graph.retrieval.http_embedder import HttpEmbedder
 from rag_graph.retrieval.onnx_model import OnnxModel
@@ -117,6 +117,21 @@ class Embedders:
     def __init__(self, embedders: Sequence[Embedder]) -> None:
         self.default = embedders[0]
         self._named = {embedder.name: embedder for embedder in embedders}
+
+    def known(self, name: str) -> Embedder:
+        """Return the model called `name`.
+
+        Raises:
+            InvalidQueryError: it is not at hand.
+        """
+        if name not in self._named:
+            raise InvalidQueryError(
+                f"There is no embedder {name!r} at hand; there are: {', '.join(self._named)}. "
+                "Name its directory in RAG_EMBEDDER_DIRS.",
+                None,
+                "embedder",
+            )
+        return self._named[name]
 
     def named(self, name: str, dimension: int) -> Embedder:
         """Return the model that made a collection's vectors.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, RerankerError, StoreError
 from rag_graph.retrieval import schema
-from rag_graph.retrieval.collection import Ranking, Row
+from rag_graph.retrieval.collection import Collection, Ranking, Row
 from rag_graph.retrieval.embedder import Embedders, open_embedders
 from rag_graph.retrieval.fusion import fuse
 from rag_graph.retrieval.reranker import Reranker, open_reranker
@@ -98,12 +98,26 @@ class Retriever:
     ) -> _Found | None:
         """Search both ways, fuse, and read the rows chosen; None if there is no collection yet."""
         where = _check(query)
-        try:
-            collection = await self._store.collection(query.collection)
-        except CollectionNotFoundError:
-            if query.collection == DEFAULT_COLLECTION:
-                return None
-            raise
+        while True:
+            try:
+                collection = await self._store.collection(query.collection)
+            except CollectionNotFoundError:
+                if query.collection == DEFAULT_COLLECTION:
+                    return None
+                raise
+            try:
+                return await self._find_in(collection, query, where, choose)
+            except StoreError:
+                if await self._store.is_live(collection.info):
+                    raise  # else its tables were dropped amid the search: look what there is now
+
+    async def _find_in(
+        self,
+        collection: Collection,
+        query: SearchQuery,
+        where: str | None,
+        choose: Callable[[Ranking], list[int]],
+    ) -> _Found:
         info = collection.info
         embedder = self._embedders.named(info.embedder, info.dimension)
         vector = (await embedder.embed([query.text]))[0]

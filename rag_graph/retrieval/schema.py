@@ -28,6 +28,8 @@ COLLECTIONS = pa.schema(
         # A deleted collection keeps its row, so that a new one of its name gets a new version:
         # other processes may hold handles on the old one's tables.
         pa.field("deleted", pa.bool_(), nullable=False),
+        # The version that was live before: what going back means. NULL before the first swap.
+        pa.field("previous", pa.int64()),
     ]
 )
 
@@ -40,6 +42,39 @@ DOCUMENTS = pa.schema(
         pa.field("chunks", pa.int32(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("ingested_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+
+GOING = "content_hash = ''"
+"""What holds for a document whose deletion has begun. Whoever maintains the table ends it."""
+
+JOBS_TABLE = "jobs"
+JOBS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("tenant", pa.string(), nullable=False),
+        pa.field("collection", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        # SHA-256 of the upload, whose bytes are in `uploads` until the job has ended.
+        pa.field("upload", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("chunks_done", pa.int64(), nullable=False),
+        pa.field("chunks_total", pa.int64()),
+        pa.field("result", pa.string()),
+        pa.field("document_id", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("error_code", pa.string()),
+        pa.field("created_at", pa.float64(), nullable=False),
+        pa.field("updated_at", pa.float64(), nullable=False),
+    ]
+)
+UPLOADS_TABLE = "uploads"
+UPLOADS = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("content", pa.large_binary(), nullable=False),
     ]
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import lancedb
 import pyarrow as pa
 from lancedb.index import FTS, BTree
 
-from rag_graph.errors import CollectionNotFoundError
+from rag_graph.errors import CollectionExistsError, CollectionNotFoundError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.boundary import store_errors
 from rag_graph.retrieval.collection import Collection, CollectionInfo
@@ -84,6 +85,27 @@ class Store:
                 async with self._lock.held():
                     return await self._new(name, embedder, chunk_tokens)
 
+    async def new_collection(self, name: str, embedder: Embedder, chunk_tokens: int) -> Collection:
+        """Make collection `name`.
+
+        Raises:
+            CollectionExistsError: there is one.
+            InvalidQueryError: `name` cannot name a collection.
+            StoreError: the database cannot be read or written.
+        """
+        schema.check_name(name)
+        with store_errors(f"create collection {name!r}"):
+            async with self._lock.held():
+                known = await self._info(name)
+                if known is not None and not known.deleted:
+                    raise CollectionExistsError(
+                        f"There is a collection {name!r} already. Choose another name, or delete "
+                        "it first.",
+                        None,
+                        "name",
+                    )
+                return await self._new(name, embedder, chunk_tokens)
+
     async def delete(self, name: str) -> None:
         """Delete a collection: it is gone at once, its tables are then dropped.
 
@@ -91,12 +113,49 @@ class Store:
             CollectionNotFoundError: there is none.
             StoreError: the database cannot be written.
         """
-        info = await self._live(name)
-        with store_errors(f"delete collection {name!r}"):
-            await self.publish(replace(info, deleted=True))
-            for table in await self._tables():
-                if table.startswith(f"{name}."):
-                    await self._connection.drop_table(table, ignore_missing=True)
+        collection = await self.collection(name)
+        async with collection.frozen():
+            await self.publish(replace(collection.info, deleted=True))
+            await self._drop_versions(name, keep=())
+
+    async def settle(self, info: CollectionInfo) -> None:
+        """Drop the versions of a collection that are neither live nor what going back means.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        with store_errors(f"tidy collection {info.name!r}"):
+            await self._drop_versions(info.name, keep=(info.version, info.previous))
+
+    async def _drop_versions(self, name: str, keep: Sequence[int | None]) -> None:
+        for table in await self._tables():
+            if table.startswith(f"{name}.") and int(table.rpartition(".")[2]) not in keep:
+                await self._connection.drop_table(table, ignore_missing=True)
+        for key in [key for key in self._open if key[0] == name and key[1] not in keep]:
+            del self._open[key]
+
+    async def made_for(self, info: CollectionInfo, version: int) -> tuple[str, int]:
+        """Return the name of the embedder of a version of `info`, and its vectors' length.
+
+        Raises:
+            StoreError: there is no such version.
+        """
+        with store_errors(f"read collection {info.name!r}"):
+            table = await self._connection.open_table(
+                schema.table_name(info.name, "chunks", version)
+            )
+            columns = await table.schema()
+        name = (columns.metadata or {})[schema.EMBEDDER_KEY].decode()
+        return name, columns.field("vector").type.list_size
+
+    async def table(self, name: str, columns: pa.Schema) -> lancedb.AsyncTable:
+        """Return a table that belongs to no collection, made if it is not there.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        with store_errors(f"open table {name!r}"):
+            return await self._connection.create_table(name, schema=columns, exist_ok=True)
 
     async def version(self, info: CollectionInfo) -> Collection:
         """Return handles on a version's tables, live or not; opening costs more than a search.
@@ -162,6 +221,8 @@ class Store:
             table = await self._connection.create_table(
                 schema.COLLECTIONS_TABLE, schema=schema.COLLECTIONS, exist_ok=True
             )
+            if "previous" not in (await table.schema()).names:  # made before the column was
+                await table.add_columns({"previous": "CAST(NULL AS BIGINT)"})
             merge = table.merge_insert("name")
             merge = merge.when_matched_update_all().when_not_matched_insert_all()
             await merge.execute(pa.Table.from_pylist([row], schema=schema.COLLECTIONS))

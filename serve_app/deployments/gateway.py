@@ -33,6 +33,7 @@ class GatewayReplica:
         from serve_app.admission import Admission
         from serve_app.auth import load
         from serve_app.deployments.calls import call
+        from serve_app.deployments.library import RemoteLibrary
         from serve_app.limits import Limiter
         from serve_app.llm import connect
         from serve_app.oidc import Provider
@@ -49,8 +50,8 @@ class GatewayReplica:
             memory=memory,
             llm=llm,
             search=search,
-            ingest=partial(call, ingestor, "ingest"),
-            collections=partial(call, retriever, "collections"),
+            library=RemoteLibrary(retriever, ingestor),
+            collections=partial(call, retriever, "read", "names"),
             checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
             keys=load(serve.api_keys_file, required=bool(serve.oidc_issuer)),
             oidc=Provider(serve) if serve.oidc_issuer else None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AsyncExitStack
+from typing import Any
 
 from rag_graph.settings import RagSettings
-from rag_graph.state import DocumentReport
 
 
 class IngestorReplica:
@@ -14,15 +15,17 @@ class IngestorReplica:
     async def __init__(self, settings: RagSettings) -> None:  # type: ignore[misc]  # Serve awaits
         self._opened = AsyncExitStack()
         # Imported here for the reason given in `deployments/retriever.py`.
-        from rag_graph.ingest.pipeline import Ingestor
+        from rag_graph.ingest.jobs import Jobs
 
-        self._ingestor = await Ingestor.open(settings)
-        self._opened.push_async_callback(self._ingestor.aclose)
+        self._jobs = await Jobs.open(settings)
+        self._opened.push_async_callback(self._jobs.aclose)
 
-    async def ingest(self, name: str, content: bytes, collection: str) -> DocumentReport:
-        """Put one document in; see `Ingestor.ingest` for what it raises."""
-        return await self._ingestor.ingest(name, content, collection)
+    async def jobs(self, method: str, *args: Any) -> Any:
+        """Return what a method of `Jobs` returns; see there for what it raises."""
+        result = getattr(self._jobs, method)(*args)
+        return await result if inspect.isawaitable(result) else result
 
     async def __del__(self) -> None:
-        """End the parsing process; Serve awaits this when the replica stops, however far it got."""
+        """Leave what is not done to the next replica, and end the parsing process; Serve awaits
+        this when the replica stops, however far it got."""
         await self._opened.aclose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, SearchQuery
 
@@ -12,23 +14,20 @@ class RetrieverReplica:
     async def __init__(self, settings: RagSettings) -> None:  # type: ignore[misc]  # Serve awaits
         # Imported here, not above: the process that deploys the application names this class, and
         # need not carry ONNX Runtime and LanceDB (about 200 MB) for that.
+        from rag_graph.retrieval.catalog import Catalog
         from rag_graph.retrieval.retriever import Retriever
         from rag_graph.retrieval.store import Store
 
         self._retriever = await Retriever.open(settings)
-        self._store = await Store.open(settings)
+        self._catalog = Catalog(await Store.open(settings))
 
     async def search(self, query: SearchQuery) -> list[Passage]:
         """Return the passages for `query`; see `Retriever.search` for what it raises."""
         return await self._retriever.search(query)
 
-    async def collections(self) -> list[str]:
-        """Return the names of the collections there are, sorted.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        return [info.name for info in await self._store.collections()]
+    async def read(self, method: str, *args: Any) -> Any:
+        """Return what a method of `Catalog` returns; see there for what it raises."""
+        return await getattr(self._catalog, method)(*args)
 
     async def check(self) -> None:
         """Return when a search can be answered.

@@ -48,7 +48,7 @@ class SearchRequest(BaseModel):
 
 
 def router(services: Services) -> APIRouter:
-    """Return the routes that search, and that say where one can."""
+    """Return the route that searches."""
     routes = APIRouter(tags=["retrieval"])
 
     @routes.post("/v1/search", summary="Find passages", response_model=None)
@@ -57,11 +57,5 @@ def router(services: Services) -> APIRouter:
         query = SearchQuery(wanted.query, wanted.collection, wanted.top_k, wanted.filters.given())
         passages = await services.search(query)
         return JSONResponse({"passages": [asdict(passage) for passage in passages]})
-
-    @routes.get("/v1/collections", summary="Collections that this key may search")
-    async def collections(request: Request) -> dict[str, list[dict[str, str]]]:
-        key = await services.identify(request.headers)
-        names = filter(key.sees, await services.collections())
-        return {"collections": [{"name": name} for name in names]}
 
     return routes

@@ -91,8 +91,26 @@ async function refusal(response) {
   });
 }
 
-/** Uploads one file; `onProgress` gets the share sent, 0 to 1. Resolves to the gateway's report. */
-export function upload(file, collection, onProgress) {
+/**
+ * Uploads one file and follows its job: `onProgress` gets the share sent, 0 to 1, `onJob` the job as
+ * it goes on. Resolves to the job, done.
+ */
+export async function upload(file, collection, onProgress, onJob = () => {}) {
+  let job = await send(file, collection, onProgress);
+  while (!["done", "failed", "cancelled"].includes(job.status)) {
+    onJob(job);
+    for await (const data of events((await request(`v1/jobs/${job.id}/events`)).body)) {
+      job = JSON.parse(data);
+      if (!job.id) throw new ApiError(job.error.message, { code: job.error.code });
+      onJob(job);
+    }
+  }
+  if (job.status === "failed") throw new ApiError(job.error.message, { code: job.error.code });
+  if (job.status === "cancelled") throw new ApiError("The upload was cancelled.");
+  return job;
+}
+
+function send(file, collection, onProgress) {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     form.append("file", file, file.name);
@@ -102,7 +120,7 @@ export function upload(file, collection, onProgress) {
     call.onerror = () => reject(new ApiError("The connection broke. Try again."));
     call.onload = () => {
       const body = parse(call.responseText);
-      if (call.status === 201) resolve(body);
+      if (call.status === 200 || call.status === 202) resolve(body);
       else reject(new ApiError(body.error?.message ?? `The gateway answered HTTP ${call.status}.`, { code: body.error?.code }));
     };
     call.open("POST", "v1/documents");

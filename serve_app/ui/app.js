@@ -228,7 +228,7 @@ async function add(file) {
       if (share === 1) what.textContent = "Reading and indexing …";
     });
     row.dataset.state = "done";
-    what.textContent = report.status === "unchanged" ? "Already there" : `Added, ${report.chunks} chunks`;
+    what.textContent = report.result === "unchanged" ? "Already there" : `Added, ${report.chunks_total} chunks`;
   } catch (error) {
     row.dataset.state = "failed";
     what.textContent = error.message;

@@ -59,6 +59,6 @@ def served(mock: MockProcess, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A gateway whose LLM is `mock`, with one document in it."""
     with gateway(tmp_path_factory.mktemp("gateway"), RAG_LLM_URL=mock.url) as started:
         with started.http() as http:
-            added = http.post("/v1/documents", files={"file": ("pools.md", POOLS)})
-            assert added.status_code == 201, added.text
+            added = http.post("/v1/documents?wait=60", files={"file": ("pools.md", POOLS)})
+            assert added.json()["status"] == "done", added.text
         yield started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from typing import Any
 
 import httpx
 import openai
@@ -128,30 +129,76 @@ def test_search(served: Gateway) -> None:
 def test_the_same_document_again_changes_nothing(served: Gateway) -> None:
     with served.http() as http:
         first, again, other = (
-            http.post("/v1/documents", files={"file": ("again.md", text)}).json()
+            http.post("/v1/documents?wait=60", files={"file": ("again.md", text)}).json()
             for text in ("# A\n\nOne.", "# A\n\nOne.", "# A\n\nTwo.")
         )
-    assert [r["status"] for r in (first, again, other)] == ["created", "unchanged", "replaced"]
+    assert [r["result"] for r in (first, again, other)] == ["created", "unchanged", "replaced"]
     assert first["document_id"] == other["document_id"]
 
 
+def test_a_document_is_followed_listed_and_deleted(served: Gateway) -> None:
+    text = "".join(f"# H{i}\n\nParagraph {i} of a long document.\n\n" for i in range(60))
+    with served.http() as http:
+        sent = http.post("/v1/documents", files={"file": ("long.md", text)})
+        assert sent.status_code == 202
+        job = sent.json()
+        frames = _frames(http, job["id"])
+        assert [f["status"] for f in frames][-2:] == ["indexing", "done"]
+        assert {f["chunks_total"] for f in frames if f["status"] == "embedding"} == {60}
+        done = [f["chunks_done"] for f in frames if f["status"] == "embedding"]
+        assert done == sorted(done)
+        assert len(set(done)) > 2
+        assert http.get(f"/v1/jobs/{job['id']}").json() == frames[-1]
+        where = f"/v1/documents/{frames[-1]['document_id']}"
+        assert http.get(where).json()["chunks"] == 60
+        assert "long.md" in [d["name"] for d in http.get("/v1/documents").json()["documents"]]
+        assert http.delete(where).status_code == 204
+        assert http.get(where).status_code == 404
+        found = http.post("/v1/search", json={"query": "Paragraph 7 of a long document"}).json()
+        assert "long.md" not in [passage["source"] for passage in found["passages"]]
+
+
+def _frames(http: httpx.Client, job_id: str) -> list[dict[str, Any]]:
+    content = http.get(f"/v1/jobs/{job_id}/events").content
+    return [json.loads(event.data) for event in Decoder().feed(content)]
+
+
+def test_collections_are_made_with_settings_and_deleted(served: Gateway) -> None:
+    with served.http() as http:
+        made = http.post("/v1/collections", json={"name": "small", "chunk_tokens": 32})
+        assert made.status_code == 201, made.text
+        text = {"file": ("a.md", "word " * 100)}
+        job = http.post("/v1/documents?wait=60", files=text, data={"collection": "small"}).json()
+        assert job["chunks_total"] == 4
+        names = [one["name"] for one in http.get("/v1/collections").json()["collections"]]
+        assert {"default", "small"} <= set(names)
+        wrong = http.post("/v1/collections/small/re-embed", json={"embedder": "absent"})
+        assert wrong.json()["error"]["param"] == "embedder"
+        assert http.post("/v1/collections/small/rollback").status_code == 400
+        assert http.delete("/v1/collections/small").status_code == 204
+        gone = http.post("/v1/search", json={"query": "word", "collection": "small"})
+        assert gone.status_code == 404
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "status"),
+    ("name", "content", "code"),
     [
-        ("x.rtf", b"{\\rtf1 text}", 415),
-        ("x.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", 422),
-        ("empty.md", b"", 422),
-        ("broken.pdf", b"%PDF-1.7 nothing", 422),
-        ("..", b"text", 400),
+        ("x.rtf", b"{\\rtf1 text}", "unsupported_media_type"),
+        ("x.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "unreadable_document"),
+        ("empty.md", b"", "unreadable_document"),
+        ("broken.pdf", b"%PDF-1.7 nothing", "unreadable_document"),
     ],
 )
-def test_documents_that_cannot_go_in(
-    served: Gateway, name: str, content: bytes, status: int
-) -> None:
+def test_documents_that_cannot_go_in(served: Gateway, name: str, content: bytes, code: str) -> None:
     with served.http() as http:
-        response = http.post("/v1/documents", files={"file": (name, content)})
-    assert response.status_code == status, response.text
-    assert response.json()["error"]["message"].endswith(".")
+        job = http.post("/v1/documents?wait=60", files={"file": (name, content)}).json()
+    assert (job["status"], job["error"]["code"]) == ("failed", code)
+    assert job["error"]["message"].endswith(".")
+
+
+def test_a_document_needs_a_name(served: Gateway) -> None:
+    with served.http() as http:
+        assert http.post("/v1/documents", files={"file": ("..", b"text")}).status_code == 400
 
 
 def test_errors_keep_their_form_through_ray_serve(served: Gateway) -> None:

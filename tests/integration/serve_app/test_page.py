@@ -94,7 +94,7 @@ def test_an_uploaded_document_can_be_asked_about(
 def test_the_collection_can_be_picked(page: Page, served: Gateway, mock: MockProcess) -> None:
     with served.http() as http:
         note = {"file": ("otter.md", b"# Otter\n\nThe otter pool is heated to twelve degrees.\n")}
-        assert http.post("/v1/documents", files=note, data={"collection": "zoo"}).is_success
+        assert http.post("/v1/documents?wait=60", files=note, data={"collection": "zoo"}).is_success
     page.reload()
     page.get_by_label("Collection", exact=True).select_option("zoo")
     with mock.running():

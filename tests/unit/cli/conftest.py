@@ -23,6 +23,17 @@ CITATION = {
 }
 
 
+JOB = {
+    "id": "j1",
+    "status": "done",
+    "result": "created",
+    "chunks_done": 2,
+    "chunks_total": 2,
+    "eta_s": None,
+    "error": None,
+}
+
+
 @dataclass
 class FakeGateway:
     """Answers as the gateway does; a test sets what should go wrong."""
@@ -52,7 +63,7 @@ class FakeGateway:
         if name in self.refusals:
             return self._refuse(*self.refusals[name])
         self.uploads.append(name)
-        return httpx.Response(201, json={"chunks": 2, "status": "created"})
+        return httpx.Response(200, json={**JOB, "name": name})
 
     def _refuse(self, code: str, message: str) -> httpx.Response:
         body = errors.envelope(code, message).model_dump() | {"passages": self.passages}

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.errors import UsageError
 from cli.gateway import Gateway
-from cli.ingest import File, find, run, show
+from cli.ingest import File, find, ingest_all, run
 from contracts.errors import Code
 from tests.unit.cli.conftest import FakeGateway
 
@@ -64,7 +64,7 @@ def test_pictures_in_a_folder_are_not_even_sent(
 def test_the_others_go_on_after_a_failure(gateway: Gateway, fake: FakeGateway) -> None:
     fake.refusals["docs/a.zip"] = (Code.UNREADABLE_DOCUMENT, "It is broken.")
     out = io.StringIO()
-    seen = show(Console(file=out), run(gateway, find([Path("docs")]), "default"), 2)
+    seen = ingest_all(Console(file=out), gateway, list(find([Path("docs")])), "default")
     assert [outcome.failed for outcome in seen] == [True, False]
     assert "failed  docs/a.zip: It is broken." in out.getvalue()
     assert "1 of 2 files are in the collection." in out.getvalue()

@@ -18,7 +18,6 @@ from rag_graph.settings import RagSettings
 from rag_graph.state import (
     Answered,
     Citation,
-    DocumentReport,
     Event,
     Passage,
     Question,
@@ -30,6 +29,7 @@ from serve_app.api import create_api
 from serve_app.auth import Keys
 from serve_app.services import Services
 from serve_app.settings import ServeSettings
+from tests.support.library import FakeLibrary
 
 PASSAGE = Passage("c1", "d1", "Pools", "docs/pools.md", "The taint is sku=gpu.", 0.5, 3, "Taints")
 CITATION = Citation(1, "c1", "d1", "Pools", "docs/pools.md", 3, "Taints", "sku=gpu.", 0.5)
@@ -47,7 +47,7 @@ class Fakes:
     llm_down: RagError | None = None
     questions: list[Question] = field(default_factory=list)
     queries: list[SearchQuery] = field(default_factory=list)
-    documents: list[tuple[str, bytes, str]] = field(default_factory=list)
+    library: FakeLibrary = field(default_factory=FakeLibrary)
     memory: Memory = field(default_factory=lambda: Memory(RagSettings(memory_url=":memory:")))
     closed: int = 0
     """Answers that ended, by themselves or because their reader went away."""
@@ -67,6 +67,12 @@ class Fakes:
         finally:
             self.closed += 1
 
+    def touched(self) -> tuple[int, ...]:
+        """Return how much was asked, searched, submitted and deleted."""
+        library = self.library
+        jobs, gone = len(library.known), len(library.deleted)
+        return len(self.questions), len(self.queries), jobs, gone, len(library.names)
+
     def _fail_at(self, number: int) -> None:
         if self.fails_after == number and self.failure is not None:
             raise self.failure
@@ -79,7 +85,7 @@ class Fakes:
             answer=self.answer,
             llm=LLMClient("http://mock", transport=StreamingASGITransport(MockLLM())),
             search=self.search,
-            ingest=self.ingest,
+            library=self.library,
             collections=self.collections,
             checks={"retriever": self.check_retriever, "llm": self.check_llm},
             keys=keys,
@@ -92,14 +98,8 @@ class Fakes:
             raise self.search_failure
         return [PASSAGE]
 
-    async def ingest(self, name: str, content: bytes, collection: str) -> DocumentReport:
-        if self.search_failure:
-            raise self.search_failure
-        self.documents.append((name, content, collection))
-        return DocumentReport("d1", name, "Pools", 2, "created")
-
     async def collections(self) -> list[str]:
-        return ["acme-docs", "default", "zeta-docs"]
+        return sorted(self.library.names)
 
     async def check_llm(self) -> None:
         if self.llm_down:

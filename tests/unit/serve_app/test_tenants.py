@@ -72,6 +72,21 @@ CASES: dict[str, tuple[Case, set[int]]] = {
         post("/v1/documents", files={"file": ("a.md", b"x")}, data={"collection": "acme-docs"}),
         {404},
     ),
+    "GET /v1/documents": (get("/v1/documents?collection=acme-docs"), {404}),
+    "GET /v1/documents/{document_id}": (get("/v1/documents/a?collection=acme-docs"), {404}),
+    "DELETE /v1/documents/{document_id}": (delete("/v1/documents/a?collection=acme-docs"), {404}),
+    "GET /v1/jobs": (get("/v1/jobs"), {200}),
+    "GET /v1/jobs/{job_id}": (get("/v1/jobs/job-1"), {404}),
+    "GET /v1/jobs/{job_id}/events": (get("/v1/jobs/job-1/events"), {404}),
+    "DELETE /v1/jobs/{job_id}": (delete("/v1/jobs/job-1"), {404}),
+    "POST /v1/collections": (post("/v1/collections", json={"name": "acme-docs"}), {404}),
+    "GET /v1/collections/{name}": (get("/v1/collections/acme-docs"), {404}),
+    "DELETE /v1/collections/{name}": (delete("/v1/collections/acme-docs"), {404}),
+    "POST /v1/collections/{name}/re-embed": (
+        post("/v1/collections/acme-docs/re-embed", json={"embedder": "e"}),
+        {404},
+    ),
+    "POST /v1/collections/{name}/rollback": (post("/v1/collections/acme-docs/rollback"), {404}),
     "POST /v1/feedback": (
         post("/v1/feedback", json={"answer_id": "chatcmpl-1", "rating": "down"}),
         {204},  # of its own: what acme said of that answer stays
@@ -110,6 +125,9 @@ async def prepare(client: httpx.AsyncClient) -> str:
     sent = of("acme", **{"x-isthmus-resumable": "true"})
     answer = await client.post("/v1/chat/completions", json=asked, headers=sent)
     assert answer.status_code == 200, answer.text
+    upload = {"files": {"file": (f"{SECRET}.md", b"x")}, "data": {"collection": "acme-docs"}}
+    job = await client.post("/v1/documents", headers=of("acme"), **upload)  # type: ignore[arg-type]
+    assert job.json()["id"] == "job-1", job.text
     said = {"answer_id": "chatcmpl-1", "rating": "up", "comment": SECRET}
     rated = await client.post("/v1/feedback", json=said, headers=of("acme"))
     assert rated.status_code == 204, rated.text
@@ -135,7 +153,7 @@ async def test_nothing_crosses_between_tenants() -> None:
             assert SECRET not in reply.text.replace(THREAD, ""), f"{name} shows acme's words"
             assert "acme" not in reply.text.replace("acme-docs", ""), f"{name} names acme"
         listed = (await client.get("/v1/collections", headers=of("zeta"))).json()
-        assert listed == {"collections": [{"name": "zeta-docs"}]}
+        assert [one["name"] for one in listed["collections"]] == ["zeta-docs"]
         assert (await client.get("/v1/threads", headers=of("zeta"))).json() == {"threads": []}
 
 
@@ -145,6 +163,8 @@ async def test_their_owner_sees_all_of_it() -> None:
         threads = await client.get("/v1/threads", headers=of("acme"))
         thread = await client.get(f"/v1/threads/{THREAD}", headers=of("acme"))
         assert THREAD in threads.text
+        (job,) = (await client.get("/v1/jobs", headers=of("acme"))).json()["jobs"]
+        assert (job["name"], job["status"]) == (f"{SECRET}.md", "queued")
         assert SECRET in thread.text
         headers = of("acme", **{"last-event-id": f"{answer_id}.0"})
         rest = await client.get("/v1/chat/completions/events", headers=headers)
