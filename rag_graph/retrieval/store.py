@@ -29,6 +29,7 @@ class Store:
         self._connection = connection
         self._settings = settings
         self._collections: lancedb.AsyncTable | None = None
+        self._known: tuple[int, dict[str, CollectionInfo]] | None = None
         self._lock = WriterLock(settings.store_uri, schema.COLLECTIONS_TABLE)
         self._open: dict[tuple[str, int], Collection] = {}
 
@@ -63,7 +64,8 @@ class Store:
             StoreError: the database cannot be read.
         """
         return sorted(
-            (info for info in await self._infos() if not info.deleted), key=lambda info: info.name
+            (info for info in (await self._infos()).values() if not info.deleted),
+            key=lambda info: info.name,
         )
 
     async def collection_or_new(
@@ -256,16 +258,21 @@ class Store:
         return info
 
     async def _info(self, name: str) -> CollectionInfo | None:
-        return next(iter(await self._infos(f"name = {schema.quote(name)}")), None)
+        return (await self._infos()).get(name)
 
-    async def _infos(self, where: str = "true") -> list[CollectionInfo]:
+    async def _infos(self) -> dict[str, CollectionInfo]:
+        """Return all rows of `collections` by name, read again only if their version changed."""
         with store_errors("list the collections"):
             if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
                 self._collections = await self._open_collections()
             if self._collections is None:
-                return []
-            found = await self._collections.query().where(where).to_arrow()
-        return [CollectionInfo(**row) for row in found.to_pylist()]
+                return {}
+            version = await self._collections.version()
+            if self._known is None or self._known[0] != version:
+                found = await self._collections.query().to_arrow()
+                infos = {row["name"]: CollectionInfo(**row) for row in found.to_pylist()}
+                self._known = version, infos
+        return self._known[1]
 
     async def _open_collections(self) -> lancedb.AsyncTable | None:
         """Return the table, or None while its folder is there but its first commit is not.
