@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,7 @@ from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Question, SearchQuery
+from tests.support.endpoint import Endpoint, serving
 from tests.support.rag import FakeEmbedder
 
 TEXTS = ["one word", "taint taint taint", "a taint"]
@@ -65,51 +62,18 @@ def cross_encoder(folder: Path) -> Path:
     return folder
 
 
-class Endpoint(ThreadingHTTPServer):
-    """Scores a text by its length, in the form that it is asked in."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        self.status = 200
-        self.body: Any = None
-        self.wait_s = 0.0
-        self.seen: list[tuple[str, str | None, dict[str, Any]]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append((self.path, self.headers["Authorization"], asked))
-        time.sleep(self.server.wait_s)
-        if "documents" in asked:
-            rated = [
-                {"index": i, "relevance_score": len(t)} for i, t in enumerate(asked["documents"])
-            ]
-            found: Any = {"results": rated[::-1]}
-        else:
-            found = [{"index": i, "score": len(t)} for i, t in enumerate(asked["texts"])][::-1]
-        answer = json.dumps(found if self.server.body is None else self.server.body).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its base names it
-        """Tests print nothing."""
+def rate(asked: dict[str, Any]) -> Any:
+    """Score a text by its length, in the form that is asked in, listed backwards."""
+    if "documents" in asked:
+        texts = enumerate(asked["documents"])
+        return {"results": [{"index": i, "relevance_score": len(t)} for i, t in texts][::-1]}
+    return [{"index": i, "score": len(t)} for i, t in enumerate(asked["texts"])][::-1]
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(rate) as server:
+        yield server
 
 
 async def test_a_cross_encoder_reads_both_texts(tmp_path: Path) -> None:
@@ -129,10 +93,10 @@ async def test_both_forms_of_endpoint(endpoint: Endpoint, model: str) -> None:
 
 async def test_failures_are_told_apart(endpoint: Endpoint) -> None:
     reranker = HttpReranker(endpoint.url, timeout_s=0.3)
-    endpoint.body = [{"index": 0, "score": 1}]
+    endpoint.answer = lambda _: [{"index": 0, "score": 1}]
     with pytest.raises(RerankerError, match="no score for each of 3"):
         await reranker.scores("taint", TEXTS)
-    endpoint.status = 429
+    endpoint.failures = [429]
     with pytest.raises(RerankerError, match="HTTP 429"):
         await reranker.scores("taint", TEXTS)
     endpoint.wait_s = 0.6
