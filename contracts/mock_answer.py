@@ -110,7 +110,7 @@ def answer(
     tokens = tokenize(compose(prompts))
     limit = token_limit or room
     if answer_tokens:
-        counting = (f" {number}" for number in itertools.count(1))
+        counting = (f" token{number}" for number in itertools.count(1))
         tokens = list(itertools.islice(itertools.chain(tokens, counting), answer_tokens))
     if repeat:
         tokens = list(itertools.islice(itertools.cycle([*tokens, "\n"]), limit + 1))
