@@ -38,7 +38,12 @@ def create_api(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        async with mcp_endpoint.lifespan(api), aclosing(streams), aclosing(opinions):
+        async with (
+            mcp_endpoint.lifespan(api),
+            aclosing(streams),
+            aclosing(opinions),
+            aclosing(services.limiter),
+        ):
             yield
 
     api = FastAPI(

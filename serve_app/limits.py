@@ -20,6 +20,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio import storage
 from limits.aio.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
 
 from contracts.errors import Code
 from serve_app.auth import Key
@@ -73,7 +74,8 @@ class Limiter:
             redis_url: redis://… or rediss://…; empty: this process's memory.
         """
         self._memory = _Counts(storage.MemoryStorage())
-        self._redis = _Counts(_redis(redis_url)) if redis_url else None
+        self._pool = ConnectionPool.from_url(redis_url) if redis_url else None
+        self._redis = _Counts(_store(redis_url, self._pool)) if self._pool else None
         self._resting_until = 0.0
 
     async def admit(self, key: Key) -> None:
@@ -92,6 +94,11 @@ class Limiter:
         if tokens:
             await self._counted(lambda counts: counts.spend(key, tokens))
 
+    async def aclose(self) -> None:
+        """Close the connections to Redis."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
     async def _counted(self, count: Callable[[_Counts], Awaitable[T]]) -> T:
         if self._redis is not None and time.monotonic() >= self._resting_until:
             try:
@@ -103,8 +110,13 @@ class Limiter:
         return await count(self._memory)
 
 
-def _redis(url: str) -> storage.RedisStorage:
-    return storage.RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy")
+def _store(url: str, pool: ConnectionPool) -> storage.RedisStorage:
+    return storage.RedisStorage(
+        f"async+{url}",
+        connection_pool=pool,  # type: ignore[arg-type]  # typed for another client's pools
+        wrap_exceptions=True,
+        implementation="redispy",
+    )
 
 
 def _seconds_to(moment: float) -> float:

@@ -22,7 +22,9 @@ from typing import Any
 
 import psutil
 
+from serve_app import ingress
 from serve_app.main import RAY_ENVIRONMENT
+from serve_app.settings import ServeSettings
 from tests.support.processes import free_port, running
 from tests.support.serve import START_SECONDS, Gateway, environment
 
@@ -97,12 +99,17 @@ def main() -> None:
     """Deploy, and deploy again for each line."""
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    with ingress.prepared(ServeSettings()):
+        _serve()
+
+
+def _serve() -> None:
+    # After the ingress is chosen: Ray reads that when it is imported.
     from ray import serve
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
     from serve_app import own_ray
-    from serve_app.settings import ServeSettings
 
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
