@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from contracts.errors import ErrorEnvelope
 from serve_app import responses
 from serve_app.feedback import FeedbackStore
 from serve_app.middleware import BodyLimit, Counted, SameOrigin
@@ -52,6 +53,7 @@ def create_api(services: Services) -> FastAPI:
         version=version("isthmus"),
         summary="Answers from your documents, with citations, behind OpenAI's API.",
         redoc_url=None,
+        responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
     )
     api.include_router(chat.router(services, streams))
     api.include_router(feedback.router(services, opinions))

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from contracts import errors, headers
 from contracts.errors import Code
@@ -19,6 +20,7 @@ from serve_app.errors import DegradedError, ServeAppError
 
 DEFAULT_RETRY_AFTER_S = 1.0
 _JSON = "application/json"
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +117,19 @@ async def _http(request: Request, error: Exception) -> Response:
         body = errors.envelope(code, f"{str(error.detail).rstrip('.')}.")
     response = _response(body.model_dump())
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["allow"] = ", ".join(_allowed(request))
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that a path takes: of all its routes, where the router names one's."""
+    scopes = ({**request.scope, "method": method} for method in _METHODS)
+    return [
+        scope["method"]
+        for scope in scopes
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -30,6 +30,10 @@ def router(services: Services) -> APIRouter:
         summary="Add or replace a document",
         status_code=202,
         response_model=None,
+        responses={
+            200: {"description": "The job, ended already."},
+            202: {"description": "The job."},
+        },
     )
     async def add(
         request: Request,
