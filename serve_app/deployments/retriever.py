@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from rag_graph.errors import StoreError
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, SearchQuery
+
+log = logging.getLogger(__name__)
 
 
 class RetrieverReplica:
@@ -28,6 +32,20 @@ class RetrieverReplica:
     async def read(self, method: str, *args: Any) -> Any:
         """Return what a method of `Catalog` returns; see there for what it raises."""
         return await getattr(self._catalog, method)(*args)
+
+    async def check_health(self) -> None:
+        """Return if this replica works; else Serve replaces it.
+
+        A model that fails or hangs is cured so. A store that cannot be read is not, and is left to
+        /readyz.
+
+        Raises:
+            EmbedderError: the embedding model does not work.
+        """
+        try:
+            await self.check()
+        except StoreError as error:
+            log.warning("The store cannot be read: %s", error)
 
     async def check(self) -> None:
         """Return when a search can be answered.
