@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from cli.errors import UsageError
 from cli.gateway import ENDED, Gateway, RefusedError
 from cli.settings import CliSettings
 from contracts.errors import Code
+from rag_graph.ingest.files import File, find, medium_of
 
 STORED = ("created", "replaced", "unchanged")
 AT_ONCE = 8
@@ -27,16 +27,6 @@ AHEAD = 64
 """Files sent before the first of them is reported."""
 OnJob = Callable[[dict[str, Any]], None]
 """Called with a job that takes its time, as it goes on."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file to ingest, and the name that the document gets."""
-
-    path: Path
-    name: str
-    walked: bool = False
-    """Found in a folder rather than named: then a type that cannot be read is no failure."""
 
 
 @dataclass(frozen=True)
@@ -58,48 +48,16 @@ def ingest(
     collection: Annotated[str, typer.Option(help="Collection to put them into.")] = "default",
 ) -> None:
     """Ingest documents. Exit status 1 if any of them failed."""
-    files = list(find(paths))
+    try:
+        files = list(find(paths))
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
     if not files:
         raise UsageError("There are no files in what was named. Name a file, or another folder.")
     with Gateway.of(CliSettings()) as gateway:
         outcomes = ingest_all(Console(highlight=False), gateway, files, collection)
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
-
-
-def find(paths: Iterable[Path]) -> Iterator[File]:
-    """Yield the files that `paths` name, those of a folder in sorted order, hidden ones left out.
-
-    Raises:
-        UsageError: a path does not exist.
-    """
-    for path in paths:
-        if path.is_dir():
-            yield from _walk(path)
-        elif path.is_file():
-            yield File(path, _name(path))
-        else:
-            raise UsageError(f"There is no file or folder {path}. Check the path.")
-
-
-def _walk(folder: Path) -> Iterator[File]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
-            yield File(path, _name(path), walked=True)
-
-
-def _name(path: Path) -> str:
-    """Return the path as it was given, or below the working directory when it was absolute."""
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return path.as_posix()
-
-
-def _medium(path: Path) -> str:
-    """Return "image", "audio" and the like for a file that by its name holds no text, or ""."""
-    medium = (mimetypes.guess_type(path.name)[0] or "").partition("/")[0]
-    return medium if medium in {"image", "audio", "video", "font"} else ""
 
 
 def run(
@@ -124,7 +82,7 @@ def run(
 
 
 def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob) -> Outcome:
-    if file.walked and (medium := _medium(file.path)):
+    if file.walked and (medium := medium_of(file.path)):
         return Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
     try:
         job = gateway.add_document(file.name, file.path, collection)

@@ -23,6 +23,7 @@ from cli.errors import ChildError, CliError, UsageError
 from cli.gateway import Gateway
 from cli.settings import CliSettings
 from contracts.errors import ErrorEnvelope
+from rag_graph.ingest.files import find
 
 POLL_S = 0.2
 PROBE_TIMEOUT_S = 2.0
@@ -198,7 +199,7 @@ class System:
             self._pause()
 
     def _ingest(self, folder: Path) -> None:
-        files = list(ingest.find([folder]))
+        files = list(find([folder]))
         with Gateway.of(self._settings) as gateway:
             ingest.ingest_all(self._console, gateway, files, "default")
 

@@ -21,7 +21,7 @@ from rag_graph.ingest.chunk import Chunk, split
 from rag_graph.ingest.committer import Committer
 from rag_graph.ingest.sandbox import Sandbox, limits_of
 from rag_graph.ingest.sections import Parsed
-from rag_graph.retrieval.collection import Document
+from rag_graph.retrieval.collection import CollectionInfo, Document
 from rag_graph.retrieval.embedder import Embedder, Embedders, Vectors, open_embedders
 from rag_graph.retrieval.slots import Update
 from rag_graph.retrieval.store import Store
@@ -43,6 +43,21 @@ class Progress:
     stage: Literal["parsing", "embedding", "indexing"]
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A document that only has to be committed. It pickles: who prepares need not be who writes."""
+
+    info: CollectionInfo
+    """The version of the collection that it was embedded for."""
+    update: Update
+    known: bool
+    """Whether it is in place of an earlier state."""
+
+    @property
+    def chunks(self) -> int:
+        return len(self.update.chunks)
 
 
 OnProgress = Callable[[Progress], None]
@@ -115,7 +130,6 @@ class Ingestor:
             EmbedderError: the collection's embedder failed, or is not at hand.
             StoreError: the store cannot be read or written.
         """
-        self.check_size(name, content)
         for _ in range(MAX_SWAPS):
             report = await self._ingest(name, content, collection, on_progress)
             if report is not None:
@@ -126,6 +140,24 @@ class Ingestor:
         self, name: str, content: bytes, collection: str, on_progress: OnProgress
     ) -> DocumentReport | None:
         """Store the document; None if the collection was swapped for another version meanwhile."""
+        prepared = await self.prepare(name, content, collection, on_progress)
+        if isinstance(prepared, DocumentReport):
+            return prepared
+        on_progress(Progress("indexing", 0, prepared.chunks))
+        report = await self.commit(prepared)
+        if report is not None:
+            on_progress(Progress("indexing", prepared.chunks, prepared.chunks))
+        return report
+
+    async def prepare(
+        self, name: str, content: bytes, collection: str, on_progress: OnProgress = _silent
+    ) -> Prepared | DocumentReport:
+        """Parse, cut and embed a document; a report if it is stored just so already.
+
+        Raises:
+            RagError: as `ingest` does.
+        """
+        self.check_size(name, content)
         target = await self._store.collection_or_new(
             collection, self._embedders.default, self._settings.chunk_tokens
         )
@@ -141,17 +173,30 @@ class Ingestor:
         chunks = await asyncio.to_thread(split, document_id, parsed, embedder, info.chunk_tokens)
         known_vectors = await target.vectors_of(document_id) if known else {}
         vectors = await self._vectors(embedder, chunks, known_vectors, on_progress)
-        on_progress(Progress("indexing", 0, len(chunks)))
         update = Update(
             _document_row(document_id, name, parsed, content_hash, len(chunks), len(content)),
             [_chunk_row(document_id, name, parsed.title, content_hash, c) for c in chunks],
             vectors,
         )
-        if not await self._committer.store(target, update):
+        return Prepared(info, update, known is not None)
+
+    async def commit(self, prepared: Prepared) -> DocumentReport | None:
+        """Store a prepared document; None if its collection was swapped for another version.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        target = await self._store.version(prepared.info)
+        if not await self._committer.store(target, prepared.update):
             return None
-        on_progress(Progress("indexing", len(chunks), len(chunks)))
-        status: Literal["replaced", "created"] = "replaced" if known else "created"
-        return DocumentReport(document_id, name, parsed.title, len(chunks), status)
+        row = prepared.update.document
+        return DocumentReport(
+            row["document_id"],
+            row["source"],
+            row["title"],
+            row["chunks"],
+            "replaced" if prepared.known else "created",
+        )
 
     async def _vectors(
         self,

@@ -110,7 +110,7 @@ def _application() -> dict[str, Any]:
 def _deployments() -> list[dict[str, Any]]:
     # The gateway is I/O-bound: one replica holds hundreds of streams; more come well before it is
     # full. The retriever is CPU-bound: more than a few queries at once only wait for each other.
-    # The ingestor is the one writer; documents wait in its queue.
+    # The ingestor is the one writer; uploads are its jobs, and whoever watches a job waits there.
     return [
         {
             "name": "Gateway",
@@ -133,8 +133,8 @@ def _deployments() -> list[dict[str, Any]]:
         {
             "name": "Ingestor",
             "num_replicas": 1,
-            "max_ongoing_requests": 8,
-            "max_queued_requests": 64,
+            "max_ongoing_requests": 512,
+            "max_queued_requests": 512,
             "graceful_shutdown_timeout_s": 120,
             "ray_actor_options": {"num_cpus": 1, "num_gpus": 0},
         },

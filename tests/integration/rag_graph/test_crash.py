@@ -13,10 +13,11 @@ import lancedb
 import pytest
 
 from rag_graph.retrieval.embedder import Embedders
+from rag_graph.retrieval.locks import ProcessLock
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.state import Passage, SearchQuery
-from tests.support import rewriter
+from tests.support import job_runner, rewriter
 from tests.support.processes import ROOT
 from tests.support.rag import FakeEmbedder
 
@@ -65,42 +66,57 @@ class Reader:
             await self.look()
 
 
-async def until_changed(reader: Reader, reading: asyncio.Task[None]) -> None:
-    """Return once the reader saw another version; raise what it raised if it ended."""
-    changed = asyncio.create_task(reader.changed.wait())
-    done, _ = await asyncio.wait(
-        [changed, reading], timeout=120, return_when=asyncio.FIRST_COMPLETED
-    )
-    if reading in done:
-        reading.result()
-    assert changed in done, "the writer wrote nothing within two minutes"
-
-
 async def open_reader(folder: Path) -> Reader:
     used = rewriter.settings(folder)
     return Reader(Retriever(await Store.open(used), Embedders([FakeEmbedder()]), used))
 
 
+async def submit_all(folder: Path, versions: int) -> None:
+    """Have every version of every document queued, none of them done."""
+    turn = ProcessLock(str(folder), "jobs")
+    assert turn.acquire()
+    jobs = await job_runner.opened(folder)
+    for version in range(versions):
+        for name in rewriter.DOCUMENTS:
+            content = rewriter.content(name, version)
+            await jobs.submit(job_runner.TENANT, name, content, "default")
+    await jobs.aclose()
+    turn.release()
+
+
 @pytest.mark.timeout(600)  # twenty interpreters start, on a machine that may be busy
-async def test_a_writer_killed_at_random_leaves_whole_documents(tmp_path: Path) -> None:
+async def test_an_ingestor_killed_at_random_leaves_whole_documents_and_its_jobs_are_done(
+    tmp_path: Path,
+) -> None:
+    versions = 80
+    await submit_all(tmp_path, versions)
     reader, stop = await open_reader(tmp_path), asyncio.Event()
     reading = asyncio.create_task(reader.run(stop))
-    dice = random.Random(4)
-    for kill in range(KILLS):
-        reader.changed.clear()
-        writer = await start(tmp_path, 1000 * kill)
-        # Wait until it writes, then strike after a random part of its loop.
-        await until_changed(reader, reading)
-        await asyncio.sleep(dice.random() * 0.3)
-        writer.kill()
-        await writer.wait()
+    dice, killed, ended = random.Random(5), 0, False
+    while not ended:
+        runner = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.support.job_runner", str(tmp_path), cwd=ROOT
+        )
+        if killed < KILLS:
+            reader.changed.clear()
+            changed = asyncio.create_task(reader.changed.wait())
+            gone = asyncio.create_task(runner.wait())
+            await asyncio.wait([changed, gone, reading], return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            await asyncio.sleep(dice.random() * 0.1)
+        if runner.returncode is None and killed < KILLS:
+            runner.kill()
+            killed += 1
+        ended = await runner.wait() == 0
     stop.set()
     await reading
-    final = 1000 * KILLS
-    await rewriter.rewrite(tmp_path, final, final)
     await reader.look()
-    assert reader.versions == dict.fromkeys(rewriter.DOCUMENTS, final)
-    assert reader.searches > KILLS
+    assert killed == KILLS
+    assert reader.versions == dict.fromkeys(rewriter.DOCUMENTS, versions - 1)
+    jobs = await job_runner.opened(tmp_path)
+    states = [job.status for job in jobs.of(job_runner.TENANT)]
+    await jobs.aclose()
+    assert states == ["done"] * versions * len(rewriter.DOCUMENTS)
     await assert_no_slot_is_doubled(tmp_path)
 
 

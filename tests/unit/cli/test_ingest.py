@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.errors import UsageError
 from cli.gateway import Gateway
-from cli.ingest import File, find, ingest_all, run
+from cli.ingest import ingest_all, run
 from contracts.errors import Code
+from rag_graph.ingest.files import File, find
 from tests.unit.cli.conftest import FakeGateway
 
 
@@ -36,8 +36,16 @@ def test_absolute_paths_below_the_working_directory_get_relative_names(folder: P
     assert names(str(folder / "docs/b.md")) == ["docs/b.md"]
 
 
+def test_a_loop_of_links_is_not_walked(folder: Path) -> None:
+    (folder / "docs/again").symlink_to(folder / "docs", target_is_directory=True)
+    (folder / "docs/self.md").symlink_to(folder / "docs/self.md")
+    (folder / "docs/one").symlink_to(folder / "docs/two")
+    (folder / "docs/two").symlink_to(folder / "docs/one")
+    assert names("docs") == ["docs/a.zip", "docs/b.md"]
+
+
 def test_a_path_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match=r"nothing\.md"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.md"):
         names("nothing.md")
 
 
