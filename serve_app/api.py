@@ -66,6 +66,7 @@ def create_api(services: Services) -> FastAPI:
         BodyLimit,
         json_bytes=services.serve.max_request_bytes,
         upload_bytes=services.rag.max_document_bytes + MULTIPART_OVERHEAD_BYTES,
+        patience_s=services.serve.body_timeout_s,
     )
     api.add_middleware(SameOrigin)
     api.add_middleware(Counted, metrics=services.metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -34,12 +35,16 @@ class Counted:
 
 
 class BodyLimit:
-    """Refuses bodies over a limit, by their declared length or as they come, unread."""
+    """Refuses bodies over a limit, by their declared length or as they come, unread.
 
-    def __init__(self, app: ASGIApp, json_bytes: int, upload_bytes: int) -> None:
+    And those of which nothing comes for `patience_s`: such a client would hold its place for ever.
+    """
+
+    def __init__(self, app: ASGIApp, json_bytes: int, upload_bytes: int, patience_s: float) -> None:
         self._app = app
         self._json_bytes = json_bytes
         self._upload_bytes = upload_bytes
+        self._patience_s = patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,10 +53,11 @@ class BodyLimit:
         headers = dict(scope["headers"])
         upload = headers.get(b"content-type", b"").lower().startswith(b"multipart/")
         limit = self._upload_bytes if upload else self._json_bytes
-        if int(headers.get(b"content-length", b"0")) > limit:
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
             await error_response(_too_large(limit))(scope, receive, send)
             return
-        await self._app(scope, _counted(receive, limit), send)
+        await self._app(scope, _guarded(receive, limit, self._patience_s), send)
 
 
 class SameOrigin:
@@ -75,18 +81,28 @@ class SameOrigin:
         await self._app(scope, receive, send)
 
 
-def _counted(receive: Receive, limit: int) -> Receive:
-    seen = 0
+def _guarded(receive: Receive, limit: int, patience_s: float) -> Receive:
+    seen, complete = 0, False
 
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+    async def guarded() -> Message:
+        nonlocal seen, complete
+        message = await (receive() if complete else _soon(receive, patience_s))
+        complete = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > limit:
             raise HTTPException(413, str(_too_large(limit)))  # FastAPI lets only these through
         return message
 
-    return counted
+    return guarded
+
+
+async def _soon(receive: Receive, patience_s: float) -> Message:
+    try:
+        async with asyncio.timeout(patience_s):
+            return await receive()
+    except TimeoutError:
+        message = f"Nothing of the request's body came for {patience_s:g} s; send all of it."
+        raise HTTPException(400, message) from None
 
 
 def _too_large(limit: int) -> RequestError:

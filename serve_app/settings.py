@@ -57,6 +57,11 @@ class ServeSettings(BaseSettings):
     max_request_bytes: int = Field(
         default=2 * 2**20, ge=1024, description="Largest JSON request body, in bytes."
     )
+    body_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds after which a request is refused of whose body nothing more comes.",
+    )
     max_ongoing_requests: int = Field(
         default=512, ge=1, description="Requests that one gateway replica works on at once."
     )
