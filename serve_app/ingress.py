@@ -45,7 +45,7 @@ def environment(directory: Path) -> Mapping[str, str]:
     program = directory / "haproxy"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m serve_app.haproxy "$@"\n')
     program.chmod(0o700)
-    metrics, statistics = _free_ports(2)
+    metrics, statistics, fallback, fallback_grpc = _free_ports(4)
     first = _free_block()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -60,6 +60,13 @@ def environment(directory: Path) -> Mapping[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS),
+        # Where HAProxy turns while no replica answers its checks: by default the same for all
+        # gateways of a machine, and shared, so that requests would go to another one.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        # A machine of one's own may be busy for seconds: its one replica is not given up for that.
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "5s",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "4",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         # There is one HAProxy, which knows at once of a replica that goes: nothing to wait for.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",

@@ -37,6 +37,14 @@ def test_its_paths_are_short_enough_for_sockets(tmp_path: Path) -> None:
     assert os.access(given["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
 
 
+def test_gateways_beside_each_other_share_no_port(tmp_path: Path) -> None:
+    """Ray's defaults would have HAProxy send requests to another gateway of the machine."""
+    first, second = ingress.environment(tmp_path), ingress.environment(tmp_path)
+    ports = [name for name in first if name.endswith("_PORT")]
+    assert len(ports) == 6
+    assert {first[name] for name in ports}.isdisjoint(second[name] for name in ports)
+
+
 @pytest.mark.parametrize(("choice", "told"), [("python", None), ("haproxy", "1")])
 def test_the_setting_decides(
     choice: str, told: str | None, monkeypatch: pytest.MonkeyPatch
