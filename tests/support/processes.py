@@ -56,6 +56,7 @@ def running(
     env: Mapping[str, str] | None = None,
     seconds: float = 60,
     stdin: bool = False,
+    python: str = sys.executable,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m …` until the block ends, having waited for `ready_url` to answer 200.
 
@@ -63,7 +64,7 @@ def running(
     """
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
