@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from contracts import headers
@@ -28,8 +28,33 @@ ANY_MODEL = "any"
 """Stands in a request until it is decided whom to ask."""
 TOOL_CALL_TOKENS = 256
 """Longest list of tool calls with their arguments."""
+REMEMBERED_S = 5.0
+"""How long the LLM service's model is taken to be the same."""
 
 log = logging.getLogger(__name__)
+
+
+class FirstModel:
+    """The first model that the LLM service lists, remembered for a moment: a request less each."""
+
+    def __init__(self) -> None:
+        self._name, self._until = "", 0.0
+
+    async def of(self, llm: LLM) -> str:
+        """Return its name.
+
+        Raises:
+            LLMError: the service does not say, or has none.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._name or now > self._until:
+            models = await llm.models()
+            if not models:
+                raise LLMUnavailableError(
+                    f"The LLM service at {llm.url} lists no model. Check how it was started."
+                )
+            self._name, self._until = models[0].id, now + REMEMBERED_S
+        return self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +65,7 @@ class Services:
     llm: LLM
     settings: RagSettings
     tools: Toolbox | None = None
+    first_model: FirstModel = field(default_factory=FirstModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +101,7 @@ async def decide(services: Services, question: Question, wanted: Wanted) -> Deci
     llm = services.llm
     if isinstance(llm, ModelRouter):
         return routing.decide(llm.table, wanted, llm.healthy)
-    name = question.model or services.settings.llm_model or await _first_model(llm)
+    name = question.model or services.settings.llm_model or await services.first_model.of(llm)
     return Decision((ModelEntry(name=name),), "the only model")
 
 
@@ -197,15 +223,6 @@ async def _whole(outputs: AsyncGenerator[tuple[ModelEntry, Output], None]) -> Re
                 return Reply("".join(text), Call(entry, output.usage), output.tool_calls)
             text.append(output.text)
     raise AssertionError("a stream of a model ended without its end")
-
-
-async def _first_model(llm: LLM) -> str:
-    models = await llm.models()
-    if not models:
-        raise LLMUnavailableError(
-            f"The LLM service at {llm.url} lists no model. Check how it was started."
-        )
-    return models[0].id
 
 
 def _left(deadline: float) -> float:

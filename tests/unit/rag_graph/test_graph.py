@@ -259,3 +259,28 @@ async def test_other_questions_are_searched_for(text: str, retrieval: Any) -> No
     house = House()
     await house.ask(text, retrieval=retrieval)
     assert [query.text for query in house.queries] == [text]
+
+
+async def test_the_model_is_asked_for_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    class Counting(LLMClient):
+        async def models(self) -> list[Model]:
+            nonlocal asked
+            asked += 1
+            return await super().models()
+
+    client = Counting("http://mock", transport=StreamingASGITransport(MockLLM()))
+
+    async def search(_: SearchQuery) -> list[Passage]:
+        return PASSAGES
+
+    graph = RagGraph(search, client, RagSettings())
+    for _ in range(3):
+        assert [event async for event in graph.answer(Question(TAINT))]
+    assert asked == 1
+    monkeypatch.setattr("rag_graph.calls.REMEMBERED_S", -1.0)
+    graph = RagGraph(search, client, RagSettings())
+    for _ in range(3):
+        assert [event async for event in graph.answer(Question(TAINT))]
+    assert asked == 4
