@@ -10,7 +10,6 @@ from fastapi import FastAPI
 
 from contracts.errors import ErrorEnvelope
 from serve_app import responses
-from serve_app.feedback import FeedbackStore
 from serve_app.middleware import BodyLimit, Counted, SameOrigin
 from serve_app.resume import Streams
 from serve_app.routes import (
@@ -35,14 +34,14 @@ MULTIPART_OVERHEAD_BYTES = 64 * 1024
 def create_api(services: Services) -> FastAPI:
     """Return the gateway's application."""
     mcp_endpoint, streams = mcp.Endpoint(services), Streams(services.serve)
-    opinions = FeedbackStore(services.rag.memory_url)
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         async with (
             mcp_endpoint.lifespan(api),
             aclosing(streams),
-            aclosing(opinions),
+            aclosing(services.opinions),
+            aclosing(services.memory),
             aclosing(services.limiter),
         ):
             yield
@@ -56,7 +55,7 @@ def create_api(services: Services) -> FastAPI:
         responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
     )
     api.include_router(chat.router(services, streams))
-    api.include_router(feedback.router(services, opinions))
+    api.include_router(feedback.router(services))
     for module in (search, documents, jobs, collections, threads, health, metrics):
         api.include_router(module.router(services))
     api.include_router(page.router())

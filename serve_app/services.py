@@ -18,6 +18,7 @@ from serve_app.admission import Admission
 from serve_app.auth import Key, Keys, Right, bearer
 from serve_app.degrade import Degrading
 from serve_app.errors import RequestError
+from serve_app.feedback import FeedbackStore
 from serve_app.held import Held
 from serve_app.library import Library
 from serve_app.limits import Limiter
@@ -62,6 +63,11 @@ class Services:
     def degrading(self) -> Degrading:
         """What answers when a part does not work."""
         return Degrading(self.serve, self.llm, self.metrics)
+
+    @cached_property
+    def opinions(self) -> FeedbackStore:
+        """What people thought of their answers."""
+        return FeedbackStore(self.rag.memory_url)
 
     @cached_property
     def held(self) -> Held:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from serve_app.chat import THREAD_ID
-from serve_app.feedback import FeedbackStore
 from serve_app.services import Services
 
 Text = Annotated[str | None, Field(max_length=20_000)]
@@ -37,9 +36,10 @@ class Feedback(BaseModel):
     answer: Text = None
 
 
-def router(services: Services, store: FeedbackStore) -> APIRouter:
+def router(services: Services) -> APIRouter:
     """Return the routes over feedback: given by whoever may ask, read by the tenant's admins."""
     routes = APIRouter(tags=["feedback"])
+    store = services.opinions
 
     @routes.post("/v1/feedback", summary="Rate an answer; a second time replaces", status_code=204)
     async def give(request: Request, given: Feedback) -> Response:

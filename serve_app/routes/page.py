@@ -11,10 +11,9 @@ from contracts.errors import Code
 from serve_app.errors import RequestError
 
 FOLDER = Path(__file__).parents[1] / "ui"
+SCRIPTS = ("app", "api", "dom", "library", "markdown", "passage", "threads", "turn")
 FILES = {
-    "app.js": "text/javascript",
-    "api.js": "text/javascript",
-    "markdown.js": "text/javascript",
+    **{f"{name}.js": "text/javascript" for name in SCRIPTS},
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }

@@ -1,5 +1,8 @@
 // The gateway's HTTP API, as the page needs it.
 
+const MOST_RECONNECTIONS = 6;
+const FIRST_PAUSE_MS = 400;
+
 /** What the gateway refused, or the network: `message` is a sentence for a person. */
 export class ApiError extends Error {
   constructor(message, { code = "", retryAfter = 0, passages = [] } = {}) {
@@ -21,12 +24,34 @@ function authorization() {
 }
 
 export async function model() {
-  return (await (await request("v1/models")).json()).data[0].id;
+  return (await json("v1/models")).data[0].id;
 }
 
 /** Returns the names of the collections that may be searched. */
 export async function collections() {
-  return (await (await request("v1/collections")).json()).collections.map((one) => one.name);
+  return (await json("v1/collections")).collections.map((one) => one.name);
+}
+
+export async function threads() {
+  return (await json("v1/threads")).threads;
+}
+
+export const thread = (id) => json(`v1/threads/${encodeURIComponent(id)}`);
+
+export const deleteThread = (id) => request(`v1/threads/${encodeURIComponent(id)}`, { method: "DELETE" });
+
+/** Returns `{documents, has_more}`: those of a collection by name, after the name `after`. */
+export function documents(collection, after = "") {
+  return json(`v1/documents?${new URLSearchParams({ collection, after, limit: 50 })}`);
+}
+
+export function deleteDocument(collection, id) {
+  const query = new URLSearchParams({ collection });
+  return request(`v1/documents/${encodeURIComponent(id)}?${query}`, { method: "DELETE" });
+}
+
+export function rate(opinion) {
+  return request("v1/feedback", posted(opinion));
 }
 
 /** Returns "ready", or why a question cannot be answered now. */
@@ -38,21 +63,47 @@ export async function readiness() {
   return { state: "degraded", text: body.error?.message ?? "The gateway is starting" };
 }
 
-/** Yields the chunks of a streamed answer. Aborting `signal` stops the work behind it. */
-export async function* ask(modelId, collection, messages, signal) {
-  const response = await request("v1/chat/completions", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model: modelId, collection, messages, stream: true, stream_options: { include_usage: true } }),
-    signal,
-  });
-  for await (const data of events(response.body)) {
-    if (data === "[DONE]") return;
-    const chunk = JSON.parse(data);
-    if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
-    yield chunk;
+/**
+ * Yields the chunks of a streamed answer. When the connection drops, it is taken up again where it
+ * broke off; `onLost` is called before each attempt. Aborting `signal` ends the reading; `cancel`
+ * ends the work.
+ */
+export async function* ask(question, signal, onLost) {
+  const asked = posted({ ...question, stream: true, stream_options: { include_usage: true } });
+  asked.headers["x-isthmus-resumable"] = "true";
+  let response = await request("v1/chat/completions", { ...asked, signal });
+  const resumable = response.headers.has("x-isthmus-resumable");
+  for (let last = "", lost = 0; ; lost += 1) {
+    try {
+      for await (const { id, data } of events(response.body)) {
+        [last, lost] = [id || last, 0];
+        if (data === "[DONE]") return;
+        const chunk = JSON.parse(data);
+        if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+        yield chunk;
+      }
+      throw new ApiError("The answer ended in the middle. Ask again.", { code: "broken" });
+    } catch (error) {
+      const comesBack = resumable && last && ["broken", "offline"].includes(error.code);
+      if (signal.aborted || !comesBack || lost >= MOST_RECONNECTIONS) throw error;
+      response = await resumed(last, lost, signal, onLost);
+    }
   }
-  throw new ApiError("The answer ended in the middle. Ask again.");
+}
+
+async function resumed(last, lost, signal, onLost) {
+  onLost();
+  await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS * 2 ** lost));
+  return request("v1/chat/completions/events", { headers: { "last-event-id": last }, signal }).catch((error) => {
+    if (error.code !== "offline") throw error;
+    return { body: new ReadableStream({ start: (stream) => stream.close() }) }; // try once more
+  });
+}
+
+/** Stops the work on an answer, also while the page goes away. */
+export function cancel(answerId) {
+  const sent = { method: "DELETE", headers: authorization(), keepalive: true };
+  return fetch(`v1/chat/completions/${encodeURIComponent(answerId)}`, sent).catch(() => null); // it ends by itself
 }
 
 async function* events(body) {
@@ -61,15 +112,28 @@ async function* events(body) {
   for (;;) {
     const { value, done } = await reader.read().catch((error) => {
       if (error.name === "AbortError") throw error;
-      throw new ApiError("The connection broke in the middle of the answer. Ask again.");
+      throw new ApiError("The connection broke in the middle of the answer. Ask again.", { code: "broken" });
     });
     if (done) return;
     const frames = (rest + value).split("\n\n");
     rest = frames.pop();
     for (const frame of frames) {
-      if (frame.startsWith("data: ")) yield frame.slice(6);
+      const event = { id: "", data: "" };
+      for (const line of frame.split("\n")) {
+        if (line.startsWith("data: ")) event.data += line.slice(6);
+        if (line.startsWith("id: ")) event.id = line.slice(4);
+      }
+      if (event.data) yield event;
     }
   }
+}
+
+function posted(body) {
+  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+}
+
+async function json(path) {
+  return (await request(path)).json();
 }
 
 async function request(path, options = {}) {
@@ -95,11 +159,11 @@ async function refusal(response) {
  * Uploads one file and follows its job: `onProgress` gets the share sent, 0 to 1, `onJob` the job as
  * it goes on. Resolves to the job, done.
  */
-export async function upload(file, collection, onProgress, onJob = () => {}) {
+export async function upload(file, collection, onProgress, onJob) {
   let job = await send(file, collection, onProgress);
   while (!["done", "failed", "cancelled"].includes(job.status)) {
     onJob(job);
-    for await (const data of events((await request(`v1/jobs/${job.id}/events`)).body)) {
+    for await (const { data } of events((await request(`v1/jobs/${job.id}/events`)).body)) {
       job = JSON.parse(data);
       if (!job.id) throw new ApiError(job.error.message, { code: job.error.code });
       onJob(job);
@@ -117,7 +181,7 @@ function send(file, collection, onProgress) {
     form.append("collection", collection);
     const call = new XMLHttpRequest(); // fetch does not tell how much was sent
     call.upload.onprogress = (event) => onProgress(event.loaded / event.total);
-    call.onerror = () => reject(new ApiError("The connection broke. Try again."));
+    call.onerror = () => reject(new ApiError("The connection broke. Try again.", { code: "offline" }));
     call.onload = () => {
       const body = parse(call.responseText);
       if (call.status === 200 || call.status === 202) resolve(body);

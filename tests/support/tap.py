@@ -39,6 +39,12 @@ class Tap:
         for end in self._sockets:
             end.close()
 
+    def cut(self) -> None:
+        """Break all connections off; new ones are passed on again."""
+        for end in self._sockets[1:]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while not self._over.is_set():

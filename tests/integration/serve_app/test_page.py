@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from serve_app.api import create_api
 from serve_app.auth import Key, Keys
 from tests.integration.serve_app.conftest import MockProcess
 from tests.support.processes import free_port, wait_for
+from tests.support.rag import pdf
 from tests.support.serve import Gateway
+from tests.support.tap import Tap
 from tests.unit.serve_app.conftest import Fakes
 
 QUESTION = "Which taint do the GPU node pools carry?"
@@ -65,7 +68,7 @@ def ask(page: Page, question: str) -> None:
 
 def test_a_question_streams_and_its_source_opens(page: Page, mock: MockProcess) -> None:
     with mock.running(tokens_per_s=8):
-        page.get_by_role("button", name=QUESTION).click()
+        page.locator("#ideas").get_by_role("button", name=QUESTION).click()
         expect(page.locator(".answer.writing")).to_contain_text("The GPU")  # before the end
         expect(page.locator(".answer:not(.writing)")).to_contain_text("sku=gpu:NoSchedule")
     expect(page.locator(".meta")).to_contain_text("tokens/s")
@@ -84,11 +87,109 @@ def test_an_uploaded_document_can_be_asked_about(
     document = tmp_path / "zebra.md"
     document.write_text("# Zebra\n\nThe zebra enclosure opens at nine in the morning.\n")
     page.get_by_label("Add documents").set_input_files(document)
-    expect(page.locator(".upload")).to_contain_text("Added, 1 chunks")
+    expect(page.locator(".upload")).to_contain_text("Added, 1 chunk")
     with mock.running():
         ask(page, "When does the zebra enclosure open?")
         expect(page.locator(".answer")).to_contain_text("nine in the morning")
     expect(page.locator(".source").first).to_contain_text("Zebra")
+
+
+def test_a_newcomers_first_document_from_upload_to_deletion(
+    page: Page, served: Gateway, mock: MockProcess, tmp_path: Path
+) -> None:
+    document = tmp_path / "handbook.pdf"
+    document.write_bytes(
+        pdf("The capybara house opens at ten.", "Its keeper is called Amelia Ortega.")
+    )
+    page.get_by_label("Add documents").set_input_files(document)
+    expect(page.locator(".upload[data-state=done]")).to_contain_text("Added, 2 chunks")
+    with mock.running():
+        ask(page, "When does the capybara house open?")
+        expect(page.locator(".answer")).to_contain_text("opens at ten")
+        page.locator(".cite").first.click()
+        panel = page.get_by_role("complementary")
+        expect(panel.locator("mark")).to_contain_text("opens at ten")
+        expect(panel).to_contain_text("page 1")
+        page.keyboard.press("Escape")
+        ask(page, "What is its keeper called?")
+        expect(page.locator(".answer").nth(1)).to_contain_text("Amelia Ortega")
+    page.get_by_role("button", name="Documents", exact=True).click()
+    library = page.get_by_role("dialog", name="Documents")
+    library.get_by_role("button", name="Delete handbook.pdf").click()
+    library.get_by_role("button", name="Delete", exact=True).click()
+    expect(library).not_to_contain_text("handbook")
+    with served.http() as http:
+        assert "handbook.pdf" not in http.get("/v1/documents").text
+        found = http.post("/v1/search", json={"query": "capybara house"}).json()["passages"]
+    assert not any("capybara" in passage["text"] for passage in found)
+
+
+def test_a_conversation_is_there_after_a_reload_until_it_is_deleted(
+    page: Page, mock: MockProcess
+) -> None:
+    with mock.running():
+        ask(page, "Which taint is on GPU pools, for the thread?")
+        expect(page.locator(".meta")).to_be_visible()
+    threads = page.get_by_role("navigation").locator("li", has_text="for the thread?")
+    expect(threads).to_have_count(1)
+    page.reload()
+    expect(page.locator(".answer")).to_contain_text("sku=gpu")
+    page.locator(".cite").first.click()
+    expect(page.get_by_role("complementary").locator("mark")).to_contain_text("sku=gpu")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".answer")).to_have_count(0)
+    threads.get_by_role("button").first.click()
+    expect(page.locator(".answer")).to_contain_text("sku=gpu")
+    threads.get_by_role("button", name="Delete").click()
+    page.get_by_role("navigation").get_by_role("button", name="Delete", exact=True).click()
+    expect(threads).to_have_count(0)
+    expect(page.locator(".welcome")).to_be_visible()
+
+
+def test_an_answer_can_be_rated(page: Page, served: Gateway, mock: MockProcess) -> None:
+    with mock.running():
+        ask(page, QUESTION)
+        page.get_by_role("button", name="Bad answer").click()
+    page.get_by_label("What was wrong?").fill("Too short.")
+    page.keyboard.press("Enter")
+    expect(page.locator(".why")).to_contain_text("Thank you.")
+    with served.http() as http:
+        said = http.get("/v1/feedback").json()["feedback"][0]
+    assert (said["rating"], said["comment"], said["question"]) == ("down", "Too short.", QUESTION)
+    assert "sku=gpu" in said["answer"]
+
+
+def test_a_dropped_connection_is_taken_up_again(
+    browser: Browser, served: Gateway, mock: MockProcess
+) -> None:
+    port = int(served.url.rpartition(":")[2])
+    with (
+        Tap(port) as tap,
+        mock.running(tokens_per_s=15, answer_tokens=45),
+        opened(browser, f"http://127.0.0.1:{tap.port}") as page,
+    ):
+        ask(page, QUESTION)
+        expect(page.locator(".answer.writing")).to_contain_text("The GPU node pools")
+        tap.cut()
+        expect(page.locator(".meta")).to_be_visible(timeout=20_000)
+        answer = page.locator(".answer").inner_text()
+    numbers = [int(number) for number in re.findall(r"token(\d+)", answer)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 30
+
+
+def test_the_keyboard_is_enough(page: Page, mock: MockProcess) -> None:
+    page.keyboard.press("Escape")
+    page.locator("body").click(position={"x": 700, "y": 300})
+    page.keyboard.press("/")
+    page.keyboard.type(QUESTION)
+    with mock.running():
+        page.keyboard.press("Enter")
+        expect(page.locator(".meta")).to_be_visible()
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_label("Your question")).to_have_value(QUESTION)
+    page.keyboard.press("Control+Shift+O")
+    expect(page.locator(".turn")).to_have_count(0)
 
 
 def test_the_collection_can_be_picked(page: Page, served: Gateway, mock: MockProcess) -> None:
@@ -189,4 +290,4 @@ def test_a_locked_gateway_asks_for_the_key_and_goes_on(browser: Browser, locked:
         page.get_by_label("API key").fill("opensesame")
         page.keyboard.press("Enter")
         expect(page.locator(".answer")).to_contain_text("sku=gpu")
-        expect(page.locator("dialog")).to_be_hidden()
+        expect(page.locator("#key-dialog")).to_be_hidden()

@@ -57,10 +57,12 @@ class _Broken(httpx.AsyncByteStream):
 async def connected(
     fakes: Fakes, breaks_after: int = 0, times: int = 0
 ) -> AsyncIterator[tuple[Client, Breaking]]:
-    api = create_api(fakes.services(Keys(())))
-    transport = Breaking(StreamingASGITransport(api), breaks_after, times)
+    services = fakes.services(Keys(()))
+    transport = Breaking(StreamingASGITransport(create_api(services)), breaks_after, times)
     async with Client("http://gateway", transport=transport) as client:
         yield client, transport
+    await services.opinions.aclose()
+    await fakes.memory.aclose()
 
 
 async def test_an_answer_streams_and_is_whole_at_the_end() -> None:

@@ -122,7 +122,9 @@ def keys() -> Keys:
 
 @pytest.fixture
 async def client(fakes: Fakes, keys: Keys) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_api(fakes.services(keys)), raise_app_exceptions=False)
+    services = fakes.services(keys)
+    transport = httpx.ASGITransport(create_api(services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
+    await services.opinions.aclose()
     await fakes.memory.aclose()
