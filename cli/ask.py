@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from cli.gateway import Answer, Gateway, RefusedError
+from cli.errors import GatewayError
 from cli.settings import CliSettings
+from isthmus_client import Answer, Citation, Client, RefusedError, UnreachableError
 
 QUOTE_LENGTH = 160
 
@@ -21,41 +24,53 @@ def ask(
     top_k: Annotated[int | None, typer.Option(min=1, max=100, help="Passages to use.")] = None,
 ) -> None:
     """Ask the documents; the answer streams, its sources follow."""
+    asyncio.run(_ask(CliSettings(), question, collection, top_k))
+
+
+async def _ask(settings: CliSettings, question: str, collection: str, top_k: int | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    with Gateway.of(CliSettings()) as gateway:
-        answer(gateway, console, question, collection, top_k)
+    key = settings.isthmus_api_key.get_secret_value()
+    async with Client(settings.gateway_url, key) as client:
+        await answer(client, console, question, collection, top_k)
 
 
-def answer(
-    gateway: Gateway, console: Console, question: str, collection: str, top_k: int | None
+async def answer(
+    client: Client, console: Console, question: str, collection: str, top_k: int | None
 ) -> None:
     """Print the answer as it comes, then its sources.
 
     Raises:
         GatewayError: there is no answer; passages that came in its place are printed.
     """
-    found = Answer()
+    wanted = client.stream(question, collection=collection, top_k=top_k)
     try:
-        for piece in gateway.ask(question, collection, top_k, found):
-            console.print(Text(piece), end="")
+        async with aclosing(wanted) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Answer):
+                    console.print()
+                    _print_sources(console, piece.citations)
+                else:
+                    console.print(Text(piece), end="")
     except RefusedError as error:
-        _print_passages(console, error.refusal.passages)
-        raise
-    console.print()
-    _print_sources(console, found.citations)
+        _print_passages(console, error.passages)
+        raise GatewayError(str(error)) from error
+    except UnreachableError as error:
+        hint = "Start one with `isthmus up`, or set ISTHMUS_URL to where it is."
+        raise GatewayError(f"{error} {hint}") from error
 
 
-def _print_sources(console: Console, citations: Sequence[dict[str, Any]]) -> None:
+def _print_sources(console: Console, citations: Sequence[Citation]) -> None:
     if not citations:
         return
     console.print(Text("\nSources", style="bold"))
     for citation in citations:
-        line = Text(f"[{citation['number']}] ", style="cyan")
-        console.print(line.append_text(Text(_place(citation), style="default")))
-        console.print(Text(f"    “{_short(citation['quote'])}”", style="dim"))
+        line = Text(f"[{citation.number}] ", style="cyan")
+        place = _place(citation.model_dump())
+        console.print(line.append_text(Text(place, style="default")))
+        console.print(Text(f"    “{_short(citation.quote)}”", style="dim"))
 
 
-def _print_passages(console: Console, passages: Sequence[dict[str, Any]]) -> None:
+def _print_passages(console: Console, passages: Sequence[Mapping[str, Any]]) -> None:
     if not passages:
         return
     console.print(Text("No answer could be generated. Passages found:", style="bold"))
@@ -64,7 +79,7 @@ def _print_passages(console: Console, passages: Sequence[dict[str, Any]]) -> Non
         console.print(Text(f"    {_short(passage['text'])}"))
 
 
-def _place(found: dict[str, Any]) -> str:
+def _place(found: Mapping[str, Any]) -> str:
     """Return where a passage stands: title, source, page, headings."""
     page = f"p. {found['page']}" if found["page"] else None
     parts = [found["title"], found["source"], page, found["heading"]]

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,6 @@ MAX_REFUSALS = 20
 """Times that an upload is tried again while the gateway is full."""
 MAX_PAUSE_S = 30.0
 ENDED = ("done", "failed", "cancelled")
-
-
-@dataclass
-class Answer:
-    """An answer as it comes about: complete once the stream has ended."""
-
-    citations: list[dict[str, Any]] = field(default_factory=list)
-    info: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,39 +146,6 @@ class Gateway:
         answer: dict[str, Any] = response.json() if response.content else {}
         return answer
 
-    def model(self) -> str:
-        """Return the id of the first model, the retrieval-augmented one.
-
-        Raises:
-            RefusedError: the gateway answered with an error.
-            GatewayError: the gateway cannot be reached.
-        """
-        return str(self.get("/v1/models")["data"][0]["id"])
-
-    def ask(self, question: str, collection: str, top_k: int | None, into: Answer) -> Iterator[str]:
-        """Yield the pieces of the answer; what else comes with it goes `into`.
-
-        Raises:
-            RefusedError: the gateway answered with an error, perhaps in the middle.
-            GatewayError: the gateway cannot be reached, or broke off.
-        """
-        body: dict[str, Any] = {
-            "model": self.model(),
-            "messages": [{"role": "user", "content": question}],
-            "stream": True,
-            "collection": collection,
-        }
-        if top_k is not None:
-            body["top_k"] = top_k
-        with (
-            self._failures(),
-            self._http.stream("POST", "/v1/chat/completions", json=body) as response,
-        ):
-            if response.status_code != 200:
-                response.read()
-                raise RefusedError(_refusal(response))
-            yield from _pieces(response, into)
-
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
@@ -200,26 +159,6 @@ class Gateway:
             raise GatewayError(
                 f"The gateway at {self._url} broke off ({type(error).__name__}). Try again."
             ) from error
-
-
-def _pieces(response: httpx.Response, into: Answer) -> Iterator[str]:
-    decoder = sse.Decoder()
-    for chunk in response.iter_bytes():
-        for event in decoder.feed(chunk):
-            if event.data == sse.DONE:
-                return
-            yield from _piece(json.loads(event.data), into)
-    raise GatewayError("The answer ended in the middle. Ask again.")
-
-
-def _piece(data: dict[str, Any], into: Answer) -> Iterator[str]:
-    if "error" in data:
-        raise RefusedError(Refusal(data["error"]["message"]))
-    into.citations = data.get("citations", into.citations)
-    into.info = data.get("isthmus", into.info)
-    for choice in data["choices"]:
-        if text := choice["delta"].get("content"):
-            yield text
 
 
 def _refusal(response: httpx.Response) -> Refusal:

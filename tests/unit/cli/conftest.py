@@ -15,6 +15,7 @@ from contracts.errors import Code
 
 CITATION = {
     "number": 1,
+    "document_id": "d1",
     "title": "Pools",
     "source": "docs/pools.md",
     "page": 3,
@@ -70,11 +71,12 @@ class FakeGateway:
         return httpx.Response(errors.STATUS[code], json=body)
 
     def _stream(self) -> bytes:
-        chunks = [{"choices": [{"delta": {"content": piece}}]} for piece in self.pieces]
+        chunks = [{"id": "chatcmpl-1", "choices": [{"delta": {"content": p}}]} for p in self.pieces]
         frames = b"".join(sse.encode(json.dumps(chunk)) for chunk in chunks)
         if self.breaks_off:
             frames += sse.encode(errors.envelope(Code.UPSTREAM_ERROR, "Broke.").model_dump_json())
-        last = {"choices": [{"delta": {}}], "citations": [CITATION], "isthmus": {}}
+        end = {"delta": {}, "finish_reason": "stop"}
+        last = {"id": "chatcmpl-1", "choices": [end], "citations": [CITATION], "isthmus": {}}
         return frames + sse.encode(json.dumps(last)) + sse.DONE_FRAME
 
 
