@@ -9,14 +9,13 @@ from lancedb.index import IvfSq
 
 from rag_graph.retrieval.schema import VACANT
 
-VECTOR_INDEX = "vector_idx_"
-"""Beginning of the index's name; its number of partitions follows."""
-ROWS_PER_PARTITION = 4096
-"""Half of what LanceDB aims at. Partitions under a quarter of that it joins whenever it takes in
-new rows: with one partition for the square root of the rows, 1,000 became 31 that way."""
-REBUILT_AT = 4
-"""The index is made anew once the table should have this many times its partitions, so that every
-row is indexed at most a third more often than once."""
+VECTOR_INDEX = "vector_idx"
+ROWS_PER_PARTITION = 8192
+"""What LanceDB aims at. Partitions under a quarter of that it joins when it takes in new rows, and
+recall is lost: with 244 for a million rows, recall@10 was 0.95 instead of more than 0.99."""
+MAX_SEGMENTS = 32
+"""Each time that new rows are indexed adds a segment, which costs every search 0.3 ms; the index
+is made anew when it has this many."""
 
 
 async def maintain_chunks(table: lancedb.AsyncTable, index_rows: int, keep_s: float) -> None:
@@ -31,24 +30,17 @@ async def maintain_chunks(table: lancedb.AsyncTable, index_rows: int, keep_s: fl
     if await table.count_rows(VACANT):
         await table.delete(VACANT)
     rows = await table.count_rows()
-    if rows >= index_rows:
-        await _index_vectors(table, rows)
+    if rows >= index_rows and await _is_due(table):
+        index = IvfSq(distance_type="cosine", num_partitions=max(1, rows // ROWS_PER_PARTITION))
+        # LanceDB takes IvfSq; its annotation forgets it.
+        await table.create_index("vector", config=index, name=VECTOR_INDEX, replace=True)  # type: ignore[arg-type]
     await compact(table, keep_s)
 
 
-async def _index_vectors(table: lancedb.AsyncTable, rows: int) -> None:
-    """Make the approximate index, or make it anew if the table has outgrown its partitions."""
-    names = {index.name for index in await table.list_indices()}
-    old = [name for name in names if name.startswith(VECTOR_INDEX)]
-    most = max((int(name.removeprefix(VECTOR_INDEX)) for name in old), default=0)
-    wanted = max(1, rows // ROWS_PER_PARTITION)
-    if wanted < REBUILT_AT * most:
-        return
-    index = IvfSq(distance_type="cosine", num_partitions=wanted)
-    # LanceDB takes IvfSq; its annotation forgets it.
-    await table.create_index("vector", config=index, name=f"{VECTOR_INDEX}{wanted}")  # type: ignore[arg-type]
-    for name in old:
-        await table.drop_index(name)
+async def _is_due(table: lancedb.AsyncTable) -> bool:
+    """Whether dense search needs an approximate index, or a new one."""
+    found = [index for index in await table.list_indices() if index.name == VECTOR_INDEX]
+    return not found or (found[0].num_segments or 0) >= MAX_SEGMENTS
 
 
 async def compact(table: lancedb.AsyncTable, keep_s: float) -> None:
