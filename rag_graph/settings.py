@@ -115,7 +115,7 @@ class RagSettings(BaseSettings):
         description="Passages that dense and BM25 search each bring to the fusion.",
     )
     probes: int = Field(
-        default=16,
+        default=32,
         ge=1,
         description="Partitions of the approximate index that a dense search looks into.",
     )
