@@ -11,8 +11,8 @@ from rag_graph.retrieval.schema import VACANT
 
 VECTOR_INDEX = "vector_idx"
 ROWS_PER_PARTITION = 8192
-"""What LanceDB aims at. Partitions under a quarter of that it joins when it takes in new rows: 1,000
-for a million rows became 31, and recall falls (docs/experiments.md)."""
+"""What LanceDB aims at. Partitions under a quarter of that it joins when it takes in new rows:
+1,000 for a million rows became 31, and recall falls (docs/experiments.md)."""
 MAX_SEGMENTS = 32
 """Each time that new rows are indexed adds a segment, which costs every search 0.3 ms; the index
 is made anew when it has this many."""
