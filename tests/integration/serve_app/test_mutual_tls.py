@@ -1,0 +1,135 @@
+"""A running gateway and a running LLM service over mutual TLS, with the chart's own variables."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from contracts import tls
+from tests.support.authority import Authority
+from tests.support.processes import ROOT, free_port, stop, wait_for
+from tests.support.serve import Gateway, gateway
+from tests.support.tiny_model import write_tiny_model
+
+NAME = "isthmus-gateway.rag.svc"
+LLM = "localhost"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both authorities, the gateway, and where the LLM service is started."""
+
+    ours: Authority
+    theirs: Authority
+    gateway: Gateway
+    port: int
+    model: Path
+
+    @contextmanager
+    def llm(self, files: tls.TlsFiles) -> Iterator[None]:
+        """Run the LLM service with a certificate until the block ends."""
+        env = {
+            "LLM_MODEL": str(self.model),
+            "LLM_PORT": str(self.port),
+            "LLM_TLS_CERT": str(files.cert),
+            "LLM_TLS_KEY": str(files.key),
+            "LLM_TLS_CLIENT_CA": str(self.ours.folder / "ca.crt"),
+            "LLM_TLS_CLIENT_NAMES": f"{NAME},localhost",
+        }
+        log = (self.model / "log").open("ab")
+        command = [sys.executable, "-m", "tests.support.llm_service"]
+        process = subprocess.Popen(
+            command, env={**os.environ, **env}, cwd=ROOT, stdout=log, stderr=log
+        )
+        try:
+            wait_for(lambda: self._is_up(files), 60, "the LLM service")
+            yield
+        finally:
+            stop(process)
+            log.close()
+
+    def _is_up(self, files: tls.TlsFiles) -> bool:
+        """Ask as the pod's own probe does, whoever signed the service's certificate."""
+        probe = self.ours.issue("localhost", file="probe", trust=files.cert.parent / "ca.crt")
+        context = tls.client_context(probe)
+        context.check_hostname = False
+        context.verify_mode = tls.ssl.CERT_NONE
+        try:
+            return httpx.get(f"https://{LLM}:{self.port}/readyz", verify=context).is_success
+        except httpx.TransportError:
+            return False
+
+    def llm_is(self, reached: bool) -> bool:
+        """Whether the gateway says so of the LLM service."""
+        response = httpx.get(f"{self.gateway.url}/readyz", timeout=10)
+        return response.is_success is reached
+
+    def await_llm(self, reached: bool) -> None:
+        wait_for(lambda: self.llm_is(reached), 30, f"the LLM service reached: {reached}", 0.2)
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
+    folder = tmp_path_factory.mktemp("mtls")
+    ours, theirs = Authority.make(folder / "ours"), Authority.make(folder / "theirs")
+    files, port = ours.issue(NAME, file="gateway"), free_port()
+    settings = {
+        "RAG_LLM_URL": f"https://{LLM}:{port}/v1",
+        "RAG_LLM_TLS_CA": str(files.ca),
+        "RAG_LLM_TLS_CERT": str(files.cert),
+        "RAG_LLM_TLS_KEY": str(files.key),
+    }
+    with gateway(folder, **settings) as started:
+        yield Sides(ours, theirs, started, port, write_tiny_model(folder / "tiny"))
+
+
+def test_a_question_crosses_it(sides: Sides) -> None:
+    with sides.llm(sides.ours.issue(LLM, file="good")):
+        sides.await_llm(reached=True)
+        with sides.gateway.http() as http:
+            text = "The GPU node pools carry the taint sku=gpu:NoSchedule."
+            assert http.post("/v1/documents", files={"file": ("a.md", text)}).status_code == 201
+            ask = {"role": "user", "content": "Which taint do the GPU node pools carry?"}
+            answer = http.post("/v1/chat/completions", json={"model": "isthmus", "messages": [ask]})
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("fault", ["another authority", "another name", "expired"])
+def test_the_gateway_refuses_another_llm_service(sides: Sides, fault: str) -> None:
+    issuer = sides.theirs if fault == "another authority" else sides.ours
+    name = "elsewhere.rag.svc" if fault == "another name" else LLM
+    files = issuer.issue(name, days=-1 if fault == "expired" else 30, file="bad")
+    with sides.llm(files):
+        assert sides.llm_is(reached=False)
+    with sides.llm(sides.ours.issue(LLM, file="good")):
+        sides.await_llm(reached=True)
+
+
+@pytest.mark.parametrize("fault", ["another authority", "another name", "expired"])
+def test_the_llm_service_refuses_another_gateway(sides: Sides, fault: str) -> None:
+    """The gateway takes each certificate without a restart; a new connection shows it."""
+    issuer = sides.theirs if fault == "another authority" else sides.ours
+    name = "somebody.rag.svc" if fault == "another name" else NAME
+    bad = issuer.issue(name, days=-1 if fault == "expired" else 30, file="bad")
+    good = sides.ours.issue(NAME, file="spare")
+    in_use = sides.ours.folder / "gateway"
+    with sides.llm(sides.ours.issue(LLM, file="good")):
+        _replace(in_use, bad)
+        sides.await_llm(reached=False)
+        _replace(in_use, good)
+        sides.await_llm(reached=True)
+
+
+def _replace(in_use: Path, files: tls.TlsFiles) -> None:
+    for suffix, source in ((".crt", files.cert), (".key", files.key)):
+        new = in_use.with_suffix(f"{suffix}.new")
+        new.write_bytes(source.read_bytes())
+        new.rename(in_use.with_suffix(suffix))
