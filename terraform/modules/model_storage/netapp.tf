@@ -32,7 +32,7 @@ resource "azurerm_netapp_volume" "models" {
   protocols           = ["NFSv4.1"]
   volume_path         = "${var.name}-models"
   storage_quota_in_gb = var.share.size_gib
-  unix_permissions    = "0775"
+  unix_permissions    = "0777" # the fill Job writes as uid 10001; who reaches the volume is the network's to say
   tags                = var.tags
 
   export_policy_rule {

@@ -91,6 +91,27 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         "No node has a public address",
     ),
     (
+        "modules/node_pools",
+        "gpu.tf",
+        "each.value.zones",
+        "[]",
+        "A pool is in the zones it names",
+    ),
+    (
+        "modules/node_pools",
+        "gpu.tf",
+        "= each.value.min_count",
+        "= 1",
+        "Pools scale by themselves and down to zero",
+    ),
+    (
+        "modules/model_storage",
+        "netapp.tf",
+        '"0777"',
+        '"0755"',
+        "The fill Job, which is not root",
+    ),
+    (
         "modules/cluster",
         "cluster.tf",
         "private_cluster_enabled             = var.private_api",

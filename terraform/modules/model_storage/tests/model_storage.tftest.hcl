@@ -71,6 +71,10 @@ run "netapp" {
     condition     = azurerm_netapp_pool.this[0].size_in_tb == 3 && azurerm_netapp_volume.models[0].storage_quota_in_gb == 3000 && length(azurerm_storage_account.files) == 0
     error_message = "A NetApp volume needs a pool that holds it."
   }
+  assert {
+    condition     = azurerm_netapp_volume.models[0].unix_permissions == "0777"
+    error_message = "The fill Job, which is not root, must be able to write."
+  }
 }
 
 run "an_unknown_share" {

@@ -6,7 +6,7 @@ variables {
   cpu_pools  = { cpu = { vm_size = "Standard_D8s_v5", max_count = 10 } }
   gpu_pools = {
     gpu     = { vm_size = "Standard_NC24ads_A100_v4", max_count = 4 }
-    big     = { vm_size = "Standard_ND96isr_H100_v5", max_count = 1, labels = { team = "a" } }
+    big     = { vm_size = "Standard_ND96isr_H100_v5", max_count = 1, labels = { team = "a" }, zones = ["2"] }
     gpuspot = { vm_size = "Standard_NC24ads_A100_v4", max_count = 8, spot = true, max_price = 2.5 }
   }
 }
@@ -38,6 +38,15 @@ run "cpu_pools_are_not" {
   assert {
     condition     = azurerm_kubernetes_cluster_node_pool.cpu["cpu"].node_labels["isthmus.dev/pool"] == "cpu" && azurerm_kubernetes_cluster_node_pool.cpu["cpu"].node_taints == null
     error_message = "CPU pools carry the label cpu and no taint."
+  }
+}
+
+run "pools_stay_in_their_zones" {
+  command = plan
+
+  assert {
+    condition     = azurerm_kubernetes_cluster_node_pool.gpu["big"].zones == toset(["2"]) && azurerm_kubernetes_cluster_node_pool.cpu["cpu"].zones == toset(["1", "2", "3"])
+    error_message = "A pool is in the zones it names, a CPU pool in all three by default."
   }
 }
 
