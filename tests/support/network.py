@@ -24,6 +24,14 @@ class Peer:
     address: str = ""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What somebody wants to connect to."""
+
+    port: int
+    protocol: str
+
+
 def _ours(side: str) -> Peer:
     release = {"app.kubernetes.io/name": "isthmus", "app.kubernetes.io/instance": "isthmus"}
     return Peer({**release, "isthmus.dev/side": side})
@@ -39,13 +47,14 @@ class Network:
     def __init__(self, manifests: Sequence[dict[str, Any]]) -> None:
         self.policies = [m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"]
 
-    def allows(self, source: Peer, target: Peer, port: int) -> bool:
+    def allows(self, source: Peer, target: Peer, port: int, protocol: str = "TCP") -> bool:
         """Whether `source` can open a connection to `target` at `port`."""
-        return self._side(source, target, port, "Egress", "to") and self._side(
-            target, source, port, "Ingress", "from"
+        wanted = Wanted(port, protocol)
+        return self._side(source, target, wanted, "Egress", "to") and self._side(
+            target, source, wanted, "Ingress", "from"
         )
 
-    def _side(self, pod: Peer, other: Peer, port: int, direction: str, key: str) -> bool:
+    def _side(self, pod: Peer, other: Peer, wanted: Wanted, direction: str, key: str) -> bool:
         selecting = [
             p
             for p in self.policies
@@ -55,18 +64,19 @@ class Network:
             and _labels(p["podSelector"], pod.labels)
         ]
         rules = [rule for p in selecting for rule in p.get(direction.lower()) or ()]
-        return not selecting or any(_matches(rule, other, port, key) for rule in rules)
+        return not selecting or any(_matches(rule, other, wanted, key) for rule in rules)
 
 
-def _matches(rule: dict[str, Any], other: Peer, port: int, key: str) -> bool:
+def _matches(rule: dict[str, Any], other: Peer, wanted: Wanted, key: str) -> bool:
     peers, ports = rule.get(key), rule.get("ports")
     peer_fits = peers is None or any(_peer(p, other) for p in peers)
-    return peer_fits and (ports is None or any(_port(p, port) for p in ports))
+    return peer_fits and (ports is None or any(_port(p, wanted) for p in ports))
 
 
-def _port(entry: dict[str, Any], port: int) -> bool:
+def _port(entry: dict[str, Any], wanted: Wanted) -> bool:
     first: int = entry["port"]
-    return first <= port <= int(entry.get("endPort", first))
+    in_range = first <= wanted.port <= int(entry.get("endPort", first))
+    return in_range and entry.get("protocol", "TCP") == wanted.protocol
 
 
 def _peer(entry: dict[str, Any], other: Peer) -> bool:

@@ -82,4 +82,3 @@ def ranks(work: Path) -> list[str]:
 
 def test_a_rank_on_a_worker_has_the_launchers_settings(work: Path) -> None:
     assert ranks(work) == ["0 launcher m INFO", "1 worker m INFO"]
-

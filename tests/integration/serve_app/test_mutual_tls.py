@@ -67,13 +67,12 @@ class Sides:
         except httpx.TransportError:
             return False
 
-    def llm_is(self, reached: bool) -> bool:
-        """Whether the gateway says so of the LLM service."""
-        response = httpx.get(f"{self.gateway.url}/readyz", timeout=10)
-        return response.is_success is reached
+    def reaches_llm(self) -> bool:
+        """Whether the gateway says that it reaches the LLM service."""
+        return httpx.get(f"{self.gateway.url}/readyz", timeout=10).is_success
 
-    def await_llm(self, reached: bool) -> None:
-        wait_for(lambda: self.llm_is(reached), 30, f"the LLM service reached: {reached}", 0.2)
+    def await_llm(self) -> None:
+        wait_for(self.reaches_llm, 30, "the LLM service is reached", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
 
 def test_a_question_crosses_it(sides: Sides) -> None:
     with sides.llm(sides.ours.issue(LLM, file="good")):
-        sides.await_llm(reached=True)
+        sides.await_llm()
         with sides.gateway.http() as http:
             text = "The GPU node pools carry the taint sku=gpu:NoSchedule."
             assert http.post("/v1/documents", files={"file": ("a.md", text)}).status_code == 201
@@ -102,15 +101,22 @@ def test_a_question_crosses_it(sides: Sides) -> None:
         assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("fault", ["another authority", "another name", "expired"])
-def test_the_gateway_refuses_another_llm_service(sides: Sides, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("another authority", "unable to get local issuer certificate"),
+        ("another name", "Hostname mismatch"),
+        ("expired", "certificate has expired"),
+    ],
+)
+def test_the_gateway_refuses_another_llm_service(sides: Sides, fault: str, words: str) -> None:
     issuer = sides.theirs if fault == "another authority" else sides.ours
     name = "elsewhere.rag.svc" if fault == "another name" else LLM
     files = issuer.issue(name, days=-1 if fault == "expired" else 30, file="bad")
     with sides.llm(files):
-        assert sides.llm_is(reached=False)
-    with sides.llm(sides.ours.issue(LLM, file="good")):
-        sides.await_llm(reached=True)
+        response = httpx.get(f"{sides.gateway.url}/readyz", timeout=10)
+    assert response.status_code == 503
+    assert words in response.json()["checks"]["llm"]
 
 
 @pytest.mark.parametrize("fault", ["another authority", "another name", "expired"])
@@ -119,13 +125,17 @@ def test_the_llm_service_refuses_another_gateway(sides: Sides, fault: str) -> No
     issuer = sides.theirs if fault == "another authority" else sides.ours
     name = "somebody.rag.svc" if fault == "another name" else NAME
     bad = issuer.issue(name, days=-1 if fault == "expired" else 30, file="bad")
-    good = sides.ours.issue(NAME, file="spare")
-    in_use = sides.ours.folder / "gateway"
-    with sides.llm(sides.ours.issue(LLM, file="good")):
-        _replace(in_use, bad)
-        sides.await_llm(reached=False)
-        _replace(in_use, good)
-        sides.await_llm(reached=True)
+    in_use, service = sides.ours.folder / "gateway", sides.ours.issue(LLM, file="good")
+
+    def refused() -> bool:
+        with sides.llm(service):  # started anew, it knows no connection of the one before
+            return not sides.reaches_llm()
+
+    _replace(in_use, bad)
+    wait_for(refused, 60, "the gateway is refused")
+    _replace(in_use, sides.ours.issue(NAME, file="spare"))
+    with sides.llm(service):
+        sides.await_llm()
 
 
 def _replace(in_use: Path, files: tls.TlsFiles) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from kuberay.pods import templates_of
 from tests.support import chart
+from tests.support.network import JOB, LLM, RAY, TEST, Network, Peer
 
 
 def test_it_covers_every_pod_of_the_release_both_ways() -> None:
@@ -16,6 +19,14 @@ def test_it_covers_every_pod_of_the_release_both_ways() -> None:
         for manifest in manifests:
             for role, template, _ in templates_of(manifest):
                 assert selector <= template["metadata"]["labels"].items(), (manifest["kind"], role)
+
+
+@pytest.mark.parametrize("protocol", ["UDP", "TCP"])
+def test_everybody_may_ask_for_names(protocol: str) -> None:
+    net, dns = Network(chart.rendered("prod")), Peer(namespace="kube-system")
+    for pod in (RAY, JOB, TEST, LLM):
+        assert net.allows(pod, dns, 53, protocol)
+    assert not net.allows(RAY, dns, 443, protocol)
 
 
 def test_it_can_be_left_out() -> None:
