@@ -153,6 +153,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
                 "existingSecrets": ["api-keys"],
                 "oidc": {"issuer": "https://login.example.com", "audience": "isthmus"},
                 "modelsTable": '[[models]]\nname = "small"\n',
+                "mcpTable": "[servers.wiki]\n",
                 "tokenAuth": {"secretName": "ray-token"},
             },
         },

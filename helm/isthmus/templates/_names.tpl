@@ -9,7 +9,7 @@
 {{- define "isthmus.llmName" -}}{{ include "isthmus.fullname" . }}-llm{{- end -}}
 {{- define "isthmus.rayAccount" -}}{{ include "isthmus.fullname" . }}-ray{{- end -}}
 {{- define "isthmus.modelClaim" -}}{{ include "isthmus.fullname" . }}-models{{- end -}}
-{{- define "isthmus.rayModels" -}}{{ include "isthmus.fullname" . }}-ray-models{{- end -}}
+{{- define "isthmus.rayTables" -}}{{ include "isthmus.fullname" . }}-ray-tables{{- end -}}
 {{- define "isthmus.scripts" -}}{{ include "isthmus.fullname" . }}-llm-scripts{{- end -}}
 
 {{- define "isthmus.selector" -}}

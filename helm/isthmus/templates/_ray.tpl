@@ -107,7 +107,11 @@ https://{{ .Values.llm.external.host }}:{{ .Values.llm.port }}/v1
 {{- end }}
 {{- if .Values.serve.modelsTable }}
 - name: RAG_MODELS_FILE
-  value: /etc/isthmus/models/models.toml
+  value: /etc/isthmus/tables/models.toml
+{{- end }}
+{{- if .Values.serve.mcpTable }}
+- name: RAG_MCP_FILE
+  value: /etc/isthmus/tables/mcp.toml
 {{- end }}
 {{- if .Values.mtls.enabled }}
 - name: RAG_LLM_TLS_CA
@@ -131,6 +135,7 @@ https://{{ .Values.llm.external.host }}:{{ .Values.llm.port }}/v1
 {{- define "isthmus.rayTemplate" -}}
 {{- $root := .root -}}
 {{- $v := $root.Values -}}
+{{- $tables := print $v.serve.modelsTable $v.serve.mcpTable -}}
 metadata:
   labels:
     {{- include "isthmus.podLabels" (dict "root" $root "side" "ray") | nindent 4 }}
@@ -138,8 +143,8 @@ metadata:
     azure.workload.identity/use: {{ not (empty $v.serve.workloadIdentityClientId) | quote }}
   annotations:
     {{- include "isthmus.skips" (dict "root" $root "probes" "KubeRay adds probes to every Ray container." "head" (eq .role "head") "secrets" (or $v.llm.apiKeySecret $v.serve.redisUrlSecret $v.serve.memoryUrlSecret) "digest" $v.images.serve.digest) | nindent 4 }}
-    {{- with $v.serve.modelsTable }}
-    checksum/models: {{ sha256sum . }}
+    {{- with $tables }}
+    checksum/tables: {{ sha256sum . }}
     {{- end }}
 spec:
   serviceAccountName: {{ include "isthmus.rayAccount" $root }}
@@ -192,8 +197,8 @@ spec:
         {{- if $v.serve.apiKeysSecret }}
         - {name: api-keys, mountPath: /etc/isthmus/api-keys, readOnly: true}
         {{- end }}
-        {{- if $v.serve.modelsTable }}
-        - {name: models, mountPath: /etc/isthmus/models, readOnly: true}
+        {{- if $tables }}
+        - {name: tables, mountPath: /etc/isthmus/tables, readOnly: true}
         {{- end }}
         {{- if $v.secretStore.enabled }}
         - {name: secrets-store, mountPath: /mnt/secrets-store, readOnly: true}
@@ -215,10 +220,10 @@ spec:
         items:
           - {key: api-keys.json, path: api-keys.json}
     {{- end }}
-    {{- if $v.serve.modelsTable }}
-    - name: models
+    {{- if $tables }}
+    - name: tables
       configMap:
-        name: {{ include "isthmus.rayModels" $root }}
+        name: {{ include "isthmus.rayTables" $root }}
     {{- end }}
     {{- if $v.secretStore.enabled }}
     - name: secrets-store

@@ -21,6 +21,8 @@ from tests.support.tiny_model import write_tiny_model
 
 NAME = "isthmus-gateway.rag.svc"
 LLM = "localhost"
+PATIENCE_S = 150.0
+"""Far more than it takes on an idle machine, where each step is done in seconds."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Sides:
             command, env={**os.environ, **env}, cwd=ROOT, stdout=log, stderr=log
         )
         try:
-            wait_for(lambda: self._is_up(files), 60, "the LLM service")
+            wait_for(lambda: self._is_up(files), PATIENCE_S, "the LLM service")
             yield
         finally:
             stop(process)
@@ -69,10 +71,10 @@ class Sides:
 
     def reaches_llm(self) -> bool:
         """Whether the gateway says that it reaches the LLM service."""
-        return httpx.get(f"{self.gateway.url}/readyz", timeout=10).is_success
+        return httpx.get(f"{self.gateway.url}/readyz", timeout=60).is_success
 
     def await_llm(self) -> None:
-        wait_for(self.reaches_llm, 30, "the LLM service is reached", 0.2)
+        wait_for(self.reaches_llm, PATIENCE_S, "the LLM service is reached", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +95,10 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
 def test_a_question_crosses_it(sides: Sides) -> None:
     with sides.llm(sides.ours.issue(LLM, file="good")):
         sides.await_llm()
+        ask = {"role": "user", "content": "Which taint do the GPU node pools carry?"}
+        body = {"model": "isthmus", "messages": [ask], "retrieval": "never"}
         with sides.gateway.http() as http:
-            text = "The GPU node pools carry the taint sku=gpu:NoSchedule."
-            assert http.post("/v1/documents", files={"file": ("a.md", text)}).status_code == 201
-            ask = {"role": "user", "content": "Which taint do the GPU node pools carry?"}
-            answer = http.post("/v1/chat/completions", json={"model": "isthmus", "messages": [ask]})
+            answer = http.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200, answer.text
 
 
@@ -114,7 +115,7 @@ def test_the_gateway_refuses_another_llm_service(sides: Sides, fault: str, words
     name = "elsewhere.rag.svc" if fault == "another name" else LLM
     files = issuer.issue(name, days=-1 if fault == "expired" else 30, file="bad")
     with sides.llm(files):
-        response = httpx.get(f"{sides.gateway.url}/readyz", timeout=10)
+        response = httpx.get(f"{sides.gateway.url}/readyz", timeout=60)
     assert response.status_code == 503
     assert words in response.json()["checks"]["llm"]
 
@@ -132,7 +133,7 @@ def test_the_llm_service_refuses_another_gateway(sides: Sides, fault: str) -> No
             return not sides.reaches_llm()
 
     _replace(in_use, bad)
-    wait_for(refused, 60, "the gateway is refused")
+    wait_for(refused, PATIENCE_S, "the gateway is refused")
     _replace(in_use, sides.ours.issue(NAME, file="spare"))
     with sides.llm(service):
         sides.await_llm()

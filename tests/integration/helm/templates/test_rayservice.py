@@ -159,12 +159,13 @@ def test_an_identity_provider_is_named_and_reached() -> None:
     assert net.allows(RAY, Peer(address="20.0.0.1"), 443)
 
 
-def test_the_table_of_models_is_mounted() -> None:
+def test_tables_are_mounted() -> None:
     for pod in pods("gateway-api"):
         (container,) = pod["containers"]
-        file = chart.env_of(container)["RAG_MODELS_FILE"]
-        mount = next(m for m in container["volumeMounts"] if m["name"] == "models")
-        assert file == f"{mount['mountPath']}/models.toml"
+        mount = next(m for m in container["volumeMounts"] if m["name"] == "tables")["mountPath"]
+        env = chart.env_of(container)
+        assert env["RAG_MODELS_FILE"] == f"{mount}/models.toml"
+        assert env["RAG_MCP_FILE"] == f"{mount}/mcp.toml"
 
 
 def test_an_external_api_is_called_by_its_own_name() -> None:
