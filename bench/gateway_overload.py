@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import random
 import tempfile
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ from tests.support.cluster import Cluster, cluster
 from tests.support.processes import free_port, running
 
 SEQUENCES, TOKENS_PER_S, TOKENS = 16, 30, 60
+LENGTHS = (40, 60, 80)
+"""Tokens of a flood's answers, `TOKENS` on average: as in life, they do not end all at once."""
 POOLS = "# Node pools\n\nThe GPU node pools carry the taint sku=gpu:NoSchedule.\n"
 QUESTION = "Which taint do the GPU node pools carry?"
 TENANTS = ("quiet", "flood")
@@ -46,9 +49,10 @@ class Outcome:
     ended_at: float
 
 
-async def ask(client: httpx.AsyncClient, tenant: str) -> Outcome:
-    """Ask once."""
-    body = {"model": "isthmus", "messages": [{"role": "user", "content": QUESTION}]}
+async def ask(client: httpx.AsyncClient, tenant: str, most_tokens: int = TOKENS) -> Outcome:
+    """Ask once, for an answer of `most_tokens` at most."""
+    messages = [{"role": "user", "content": QUESTION}]
+    body = {"model": "isthmus", "messages": messages, "max_tokens": most_tokens}
     sent = {"authorization": f"Bearer {tenant}"}
     began = time.perf_counter()
     try:
@@ -79,11 +83,11 @@ async def closed(
 async def flood(
     client: httpx.AsyncClient, tenant: str, rate_per_s: float, seconds: float
 ) -> list[Outcome]:
-    """Ask `rate_per_s` times a second, whatever comes back."""
-    begin, tasks = time.perf_counter(), []
+    """Ask `rate_per_s` times a second, whatever comes back, for answers of different lengths."""
+    begin, tasks, rng = time.perf_counter(), [], random.Random(1)
     for number in range(int(rate_per_s * seconds)):
         await asyncio.sleep(max(0.0, begin + number / rate_per_s - time.perf_counter()))
-        tasks.append(asyncio.create_task(ask(client, tenant)))
+        tasks.append(asyncio.create_task(ask(client, tenant, rng.choice(LENGTHS))))
     return list(await asyncio.gather(*tasks))
 
 
@@ -208,7 +212,7 @@ def main() -> None:
             "port": port,
             "max_num_seqs": SEQUENCES,
             "tokens_per_s": TOKENS_PER_S,
-            "answer_tokens": TOKENS,
+            "answer_tokens": max(LENGTHS),
         }
         with (
             running(

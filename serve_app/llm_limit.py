@@ -3,11 +3,13 @@
 Learned from the load that the service reports with each answer (`contracts.headers.Load`), for all
 of its endpoints together. Beyond what an endpoint generates at once, its *batch*, requests only
 wait there; they had better wait here, where tenants share fairly. So all gateways together should
-have there the batch and a little more, and this one what the others leave of it.
+have the batch there, and this one what the others leave of it. A place that falls free is empty
+for one round trip, which is little beside an answer.
 
 The batch is not reported, but it shows: while something waits, what runs is the batch. A burst can
 show too little (its sequences wait for the next step), so one window of reports lowers the estimate
-by a fifth at most; while nothing waits and the limit is reached, it grows by an eighth a window.
+by a fifth at most. While nothing waits and the limit is reached, it grows by an eighth a window;
+once it was seen full, not before `PATIENCE` windows, since growing has to make something wait.
 
 A service that reports nothing is given up to the ceiling.
 """
@@ -24,8 +26,8 @@ FIRST = 16
 WINDOW_S = 0.5
 KEPT = 0.8
 STEP = 8
-"""The batch grows by one for this many; and one may wait for so many that run, so that a place
-that falls free is taken at once."""
+"""The batch grows by one for this many."""
+PATIENCE = 10
 
 
 @dataclass(slots=True)
@@ -34,6 +36,8 @@ class _Endpoint:
     batch: int = FIRST
     full_with: int = 0
     """The most that ran while something waited, in this window."""
+    patience: int = 0
+    """Windows before it may grow again."""
 
     def see(self, load: Load) -> None:
         self.load = load
@@ -44,13 +48,12 @@ class _Endpoint:
     def end_window(self, *, grow: bool) -> None:
         if self.full_with:
             self.batch = max(1, self.full_with, int(self.batch * KEPT))
+            self.patience = PATIENCE
+        elif self.patience:
+            self.patience -= 1
         elif grow:
             self.batch += max(1, self.batch // STEP)
         self.full_with = 0
-
-    @property
-    def useful(self) -> int:
-        return self.batch + 1 + self.batch // STEP
 
 
 class LLMLimit:
@@ -80,7 +83,7 @@ class LLMLimit:
             for endpoint in self._endpoints.values():
                 endpoint.end_window(grow=mine >= self.value)
         others = max(0, self._total(lambda e: e.load.in_flight) - mine)
-        most = min(self._total(lambda e: e.useful), self._total(lambda e: e.load.capacity))
+        most = min(self._total(lambda e: e.batch), self._total(lambda e: e.load.capacity))
         self.value = max(1, min(most - others, self._ceiling))
 
     def _total(self, figure: Callable[[_Endpoint], int]) -> int:

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from contracts import errors, headers
 from contracts.errors import Code
 from rag_graph.errors import LLMRequestError, LLMUnavailableError, RagError
-from serve_app.errors import DegradedError, ServeAppError
+from serve_app.errors import BusyError, DegradedError, ServeAppError
 
 DEFAULT_RETRY_AFTER_S = 1.0
 _JSON = "application/json"
@@ -75,7 +75,8 @@ def _response(
 
 async def _ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, RagError | ServeAppError)  # noqa: S101 - what install() registered
-    if errors.STATUS[public_code(error)] >= 500:
+    refused = isinstance(error, BusyError)  # /metrics counts them; a line each would cost more
+    if errors.STATUS[public_code(error)] >= 500 and not refused:
         logger.warning("%s: %s", type(error).__name__, error)
     return error_response(error)
 

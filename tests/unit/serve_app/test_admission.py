@@ -139,7 +139,7 @@ async def test_a_raised_limit_lets_in_at_once() -> None:
     tasks = people.start(*(f"a{n}" for n in range(20)))
     await settle()
     assert len(people.inside) == 16
-    admission.observe("llm", Load(running=16, waiting=1, in_flight=17, capacity=300))
+    admission.observe("llm", Load(running=18, waiting=0, in_flight=16, capacity=300))
     await settle()
     assert 16 < len(people.inside) < 20
     admission.observe("llm", None)

@@ -44,8 +44,8 @@ def settle(limit: LLMLimit, slots: int, seconds: float, others: int = 0) -> int:
     return limit.value
 
 
-def test_it_settles_where_the_service_is_full_and_little_waits() -> None:
-    assert 32 <= settle(LLMLimit(256), slots=32, seconds=30) <= 37
+def test_it_settles_where_the_service_is_full_and_next_to_nothing_waits() -> None:
+    assert 32 <= settle(LLMLimit(256), slots=32, seconds=30) <= 36
     assert 4 <= settle(LLMLimit(256), slots=4, seconds=30) <= 6
 
 
@@ -54,7 +54,7 @@ def test_it_leaves_others_their_part() -> None:
 
 
 def test_it_finds_a_large_batch() -> None:
-    assert 128 <= settle(LLMLimit(256), slots=128, seconds=30) <= 150
+    assert 128 <= settle(LLMLimit(256), slots=128, seconds=30) <= 144
     assert settle(LLMLimit(64), slots=128, seconds=30) == 64
 
 
@@ -84,4 +84,4 @@ def test_several_endpoints_add_up() -> None:
     limit.observe("a", Load(8, 0, 8, 300), 16, 0)
     one = limit.value
     limit.observe("b", Load(8, 0, 8, 300), 16, 0.1)
-    assert limit.value == one + 19
+    assert limit.value == one + 16
