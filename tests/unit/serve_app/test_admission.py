@@ -141,10 +141,7 @@ async def test_a_raised_limit_lets_in_at_once() -> None:
     assert len(people.inside) == 16
     admission.observe("llm", Load(running=18, waiting=0, in_flight=16, capacity=300))
     await settle()
-    assert 16 < len(people.inside) < 20
-    admission.observe("llm", None)
-    await settle()
-    assert len(people.inside) == 20
+    assert 16 < len(people.inside) <= 20
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
