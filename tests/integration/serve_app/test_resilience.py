@@ -1,0 +1,148 @@
+"""The application on a real Ray under continuous load, every status looked at.
+
+One Ray for all: two gateway replicas over a mock LLM with a batch of eight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from bench.gateway_overload import QUESTION, add_document, clients_of, key_file
+from contracts import sse, telemetry
+from tests.integration.serve_app.conftest import MockProcess
+from tests.support.cluster import Cluster, cluster
+from tests.support.processes import free_port, wait_for
+
+SEQUENCES = 8
+GATEWAY = {
+    "name": "Gateway",
+    "num_replicas": 2,
+    "max_ongoing_requests": 512,
+    "graceful_shutdown_timeout_s": 30,
+    "ray_actor_options": {"num_cpus": 0.25, "num_gpus": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockProcess]:
+    """Eight answers of one second at a time."""
+    mock = MockProcess(free_port(), tmp_path_factory.mktemp("mock"))
+    with mock.running(max_num_seqs=SEQUENCES, tokens_per_s=60, answer_tokens=80):
+        yield mock
+
+
+@pytest.fixture(scope="module")
+def system(llm: MockProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("cluster")
+    with cluster(
+        directory,
+        [GATEWAY],
+        RAG_LLM_URL=llm.url,
+        SERVE_API_KEYS_FILE=str(key_file(directory)),
+        SERVE_MAX_WAITING="8",
+    ) as running:
+        add_document(running)
+        wait_for(lambda: len(running.replicas()) == 2, 60, "two gateway replicas run")
+        yield running
+
+
+@dataclass
+class Stream:
+    """One streamed question: `status` of its head, and whether it came to its end."""
+
+    began: float
+    status: int = 0
+    complete: bool = False
+    ended: float = field(default=float("inf"))
+
+    @property
+    def whole(self) -> bool:
+        return self.status == 200 and self.complete
+
+
+async def stream(client: httpx.AsyncClient, seen: list[Stream]) -> None:
+    one = Stream(time.monotonic())
+    seen.append(one)
+    body = {
+        "model": "isthmus",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "stream": True,
+    }
+    sent = {"authorization": "Bearer quiet"}
+    try:
+        async with client.stream(
+            "POST", "/v1/chat/completions", json=body, headers=sent
+        ) as response:
+            one.status = response.status_code
+            async for event in sse.decode(response.aiter_bytes()):
+                one.complete = event.data == sse.DONE
+    except httpx.HTTPError:
+        one.complete = False
+    one.ended = time.monotonic()
+
+
+@asynccontextmanager
+async def streaming(system: Cluster, clients: int) -> AsyncIterator[list[Stream]]:
+    """Have `clients` ask, each again when it has its answer; at the end wait for the last."""
+    seen: list[Stream] = []
+    over = asyncio.Event()
+
+    async def one(client: httpx.AsyncClient) -> None:
+        while not over.is_set():
+            await stream(client, seen)
+
+    async with clients_of(system) as client, asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(one(client))
+        yield seen
+        over.set()
+
+
+async def until(condition: object, seconds: float, what: str) -> None:
+    await asyncio.to_thread(wait_for, condition, seconds, what, 0.2)  # type: ignore[arg-type]
+
+
+async def test_a_killed_replica_takes_only_its_own_streams_with_it(system: Cluster) -> None:
+    async with streaming(system, clients=6) as seen:
+        await until(lambda: sum(s.whole for s in seen) >= 6, 60, "streams come to their ends")
+        killed_at = time.monotonic()
+        victim = system.replicas()[0]
+        victim.kill()
+        await until(lambda: len(system.replicas()) == 2, 60, "a new replica runs")
+        enough = len(seen) + 12
+        await until(lambda: len(seen) >= enough, 60, "streams go on")
+    broken = [s for s in seen if not s.whole]
+    in_flight = [s for s in seen if s.began <= killed_at <= s.ended]
+    assert all(s.began <= killed_at for s in broken), broken
+    assert len(broken) < len(in_flight), "streams of the other replica went on"
+    assert {s.status for s in seen if s not in broken} == {200}
+
+
+async def test_a_rolling_update_fails_no_request(system: Cluster) -> None:
+    before = {process.pid for process in system.replicas()}
+    async with streaming(system, clients=6) as seen:
+        await until(lambda: sum(s.whole for s in seen) >= 6, 60, "streams come to their ends")
+        system.config["applications"][0]["args"] = {"RAG_TOP_K": 1, "RAG_CONTEXT_TOKENS": 999}
+        system.deploy()
+        await until(
+            lambda: (now := {p.pid for p in system.replicas()}) and not now & before,
+            120,
+            "every gateway replica is a new one",
+        )
+        enough = len(seen) + 12
+        await until(lambda: len(seen) >= enough, 60, "streams go on")
+    assert Counter((s.status, s.complete) for s in seen) == {(200, True): len(seen)}
+
+
+async def test_the_figures_are_there(system: Cluster) -> None:
+    with system.http() as http:
+        shown = http.get("/metrics").text
+    assert f"{telemetry.GATEWAY_ADMISSION_LIMIT} " in shown
