@@ -20,6 +20,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
 from llm_backend.engine.engine import Engine
 from llm_backend.engine.plan import StepPlan
 from llm_backend.engine.sampler import Floats
@@ -29,8 +33,10 @@ from llm_backend.models.store import resolve
 from llm_backend.runtime import job, shard
 from llm_backend.runtime.ipc import Output, SamplingParams, Submit
 from llm_backend.runtime.progress import Progress
-from llm_backend.runtime.ranks import LockStep
+from llm_backend.runtime.ranks import LockStep, Rank
 from llm_backend.settings import LlmSettings
+
+_TINY = torch.zeros(1)
 
 
 class Stopwatch:
@@ -120,6 +126,29 @@ def time_steps(step: LockStep, block_size: int) -> None:
         _time(f"prefill of {length:3d}", step, [chunk])
 
 
+class Nothing:
+    """A model that only waits until every rank has its plan."""
+
+    def run(self, plan: StepPlan) -> Tensor:
+        if dist.is_initialized():
+            dist.all_reduce(_TINY)
+        return _TINY
+
+
+def time_broadcast(rank: Rank, block_size: int) -> None:
+    """Print what a plan of 32 decodes costs until all ranks have it, its confirmation included."""
+    step = LockStep(rank, Nothing())
+    if rank.index > 0:
+        step.follow()
+        return
+    blocks = -(-256 // block_size)
+    decodes = [_sequence(256, range(i * blocks, (i + 1) * blocks)) for i in range(32)]
+    for each in decodes:
+        each.num_computed = 255
+    _time("broadcast of 32", step, [Chunk(each, 1) for each in decodes], repeats=500)
+    step.stop()
+
+
 def _sequence(length: int, blocks: Iterable[int]) -> Sequence:
     made = Sequence("", list(range(length)), SamplingParams(), max_length=length + 1)
     made.blocks = list(blocks)
@@ -158,6 +187,8 @@ def main() -> None:
     settings, progress = LlmSettings(), Progress(None)
     rank = job.join(settings, progress)
     loaded = shard.load(resolve(settings), settings, rank, progress)
+    if options.steps:
+        time_broadcast(rank, settings.block_size)
     step = LockStep(rank, loaded.runner)
     if rank.index > 0:
         step.follow()

@@ -5,7 +5,8 @@
         --transformers …/bin/transformers
 
 Each round starts, warms, loads and stops every server in turn, so that a drift of the machine
-touches all alike. Writes OUT/results.json, OUT/report.md and OUT/llm.svg.
+touches all alike. Writes OUT/results.json, OUT/report.md and OUT/llm.svg. Rounds that
+OUT/results.json has already are kept, so rounds can be run at several times.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from bench.peers import Peer
 from bench.report import write_report
 from bench.workload import Workload
 
-REQUESTS = {1: 6, 8: 32, 32: 96}
-"""Requests sent at each number of clients."""
 START_TIMEOUT_S = 300
 
 
@@ -96,7 +95,7 @@ def measure(peer: Peer, port: int, seed: int) -> dict[int, load.Report]:
     warm = Workload(model, seed=-1)
     asyncio.run(load.run(url, warm, requests=8, clients=4, extra=dict(peer.extra)))
     figures = {}
-    for clients, requests in REQUESTS.items():
+    for clients, requests in peer.requests.items():
         workload = Workload(model, seed=seed * 1000 + clients)
         figures[clients] = asyncio.run(
             load.run(url, workload, requests=requests, clients=clients, extra=dict(peer.extra))
@@ -105,9 +104,11 @@ def measure(peer: Peer, port: int, seed: int) -> dict[int, load.Report]:
 
 
 def rounds(makers: Sequence[Callable[[int], Peer]], count: int, out: Path) -> list[dict[str, Any]]:
-    """Run `count` interleaved rounds and return one row per round, server and load."""
-    rows: list[dict[str, Any]] = []
-    for number in range(count):
+    """Run `count` interleaved rounds; return one row per round, server and load, old ones first."""
+    results = out / "results.json"
+    rows: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
+    first = 1 + max((row["round"] for row in rows), default=-1)
+    for number in range(first, first + count):
         for make in makers:
             port = free_port()
             peer = make(port)
@@ -117,7 +118,7 @@ def rounds(makers: Sequence[Callable[[int], Peer]], count: int, out: Path) -> li
                     row = {"round": number, "server": peer.name, "clients": clients}
                     rows.append({**row, **asdict(figures)})
                     print(number, peer.name, clients, figures.tokens_per_s, figures.errors)
-            (out / "results.json").write_text(json.dumps(rows, indent=1))
+            results.write_text(json.dumps(rows, indent=1))
     return rows
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 THREADS = str(os.cpu_count() or 1)
 MAX_CLIENTS = 32
+REQUESTS = {1: 6, 8: 32, 32: 96}
+"""Requests sent at each number of clients; servers that would take minutes get fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Peer:
         ready_path: answers 200 once the server can generate.
         model: the id that requests name; None for the first of /v1/models.
         extra: request fields that make it generate past the end of sequence.
+        requests: how many are sent at each number of clients.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Peer:
     model: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=lambda: {"ignore_eos": True})
+    requests: Mapping[int, int] = field(default_factory=lambda: REQUESTS)
 
 
 def isthmus(model_dir: Path, port: int, *, tensor_parallel: int = 1, dtype: str) -> Peer:
@@ -88,6 +92,7 @@ def transformers_serve(executable: Path, model_dir: Path, port: int) -> Peer:
         ready_path="/health",
         model=str(model_dir),
         extra={"generation_config": '{"eos_token_id": null, "max_new_tokens": 64}'},
+        requests={1: 3, 8: 16, 32: 32},
     )
 
 
@@ -97,4 +102,5 @@ def deepspeed_generate(model_dir: Path, port: int) -> Peer:
         name="DeepSpeed generate behind a lock, bf16",
         command=[sys.executable, "-m", "bench.deepspeed_generate", str(model_dir), str(port)],
         ready_path="/v1/models",
+        requests={1: 3, 8: 8},
     )

@@ -13,15 +13,18 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 
 Row = dict[str, Any]
+_NOTHING = {"failed", "–"}
 
 
 def cell(rows: Sequence[Row], server: str, clients: int, figure: str) -> tuple[float, float, float]:
     """Return median, minimum and maximum over rounds of one figure ("ttft_ms.p50": nested).
 
     Raises:
-        ValueError: a round had failed requests; such a cell is no measurement.
+        ValueError: a round had failed requests, or there is none; that is no measurement.
     """
     picked = [r for r in rows if (r["server"], r["clients"]) == (server, clients)]
+    if not picked:
+        raise ValueError(f"{server} was not measured at {clients} clients")
     failed = [r["errors"] for r in picked if r["failed"]]
     if failed:
         raise ValueError(f"{server} at {clients} clients had failures: {failed}")
@@ -45,7 +48,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _speed(rows: Sequence[Row], name: str, ours: str, clients: int) -> str:
     text = _text(rows, name, clients, "tokens_per_s")
-    if name == ours or text == "failed":
+    if name == ours or text in _NOTHING:
         return text
     ratio = (
         cell(rows, ours, clients, "tokens_per_s")[0] / cell(rows, name, clients, "tokens_per_s")[0]
@@ -54,6 +57,8 @@ def _speed(rows: Sequence[Row], name: str, ours: str, clients: int) -> str:
 
 
 def _text(rows: Sequence[Row], name: str, clients: int, figure: str) -> str:
+    if not any((row["server"], row["clients"]) == (name, clients) for row in rows):
+        return "–"
     try:
         middle, low, high = cell(rows, name, clients, figure)
     except ValueError:
@@ -66,11 +71,12 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5))
     clients = sorted({row["clients"] for row in rows})
     for name in dict.fromkeys(row["server"] for row in rows):
-        cells = [cell(rows, name, c, "tokens_per_s") for c in clients]
+        measured = [c for c in clients if _text(rows, name, c, "tokens_per_s") not in _NOTHING]
+        cells = [cell(rows, name, c, "tokens_per_s") for c in measured]
         middle = [c[0] for c in cells]
         spread = [[m - c[1] for m, c in zip(middle, cells, strict=True)],
                   [c[2] - m for m, c in zip(middle, cells, strict=True)]]  # fmt: skip
-        axes.errorbar(clients, middle, yerr=spread, marker="o", capsize=3, label=name)
+        axes.errorbar(measured, middle, yerr=spread, marker="o", capsize=3, label=name)
     axes.set(xscale="log", xlabel="clients", ylabel="output tokens/s", xticks=clients)
     axes.set_xticklabels([str(c) for c in clients])
     axes.grid(alpha=0.3)

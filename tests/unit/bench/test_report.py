@@ -34,6 +34,14 @@ def test_a_run_with_failures_gives_no_figure() -> None:
     assert table(rows).splitlines()[3] == "| theirs | failed | failed |"
 
 
+def test_what_was_not_measured_has_no_figure() -> None:
+    more = {**row(1, "ours", 70.0), "clients": 32}
+    assert (
+        table([*ROWS, more]).splitlines()[3]
+        == "| theirs | 50 (50–50) (4.00×) | – | 20 (10–30) | – |"
+    )
+
+
 def test_the_plot_is_drawn(tmp_path: Path) -> None:
-    write_report(ROWS, tmp_path)
+    write_report([*ROWS, {**row(1, "theirs", 1.0, failed=1), "clients": 32}], tmp_path)
     assert "<svg" in (tmp_path / "llm.svg").read_text()
