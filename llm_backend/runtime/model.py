@@ -9,6 +9,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig
@@ -16,6 +17,17 @@ from transformers.utils import logging as transformers_logging
 
 from llm_backend.errors import EngineStartError, ModelInvalidError
 from llm_backend.runtime import attention
+
+_LOADING_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises over a directory that it cannot make a model of."""
 
 Report = Callable[[str, float], None]
 """Called with a phase in words and the percentage of the whole start."""
@@ -114,16 +126,24 @@ def probe(model: LoadedModel, device: torch.device) -> dict[int, tuple[int, int]
 
 def _read(directory: Path, dtype: torch.dtype) -> Any:
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        module, found = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
             attn_implementation=attention.NAME,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except _LOADING_FAULTS as error:
         raise ModelInvalidError(f"The model in {directory} cannot be loaded: {error}") from error
+    if missing := sorted(found["missing_keys"]):
+        # transformers would fill them with random numbers.
+        raise ModelInvalidError(
+            f"The weights in {directory} lack {missing[0]} and {len(missing) - 1} others that its "
+            "config.json asks for: one of the two is of another model, or incomplete."
+        )
+    return module
 
 
 def _check_heads(config: Any, ranks: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -210,6 +212,27 @@ def test_weights_that_are_cut_short_are_refused(tiny_llama: Path, tmp_path: Path
     weights.write_bytes(weights.read_bytes()[:-100])
 
     with pytest.raises(ModelInvalidError, match="cannot be loaded"):
+        load(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_hidden_layers": 3}, r"lack model\.layers\.2\..* and 8 others"),
+        ({"hidden_size": 64}, "cannot be loaded"),
+        ({"hidden_size": "many"}, "cannot be loaded"),
+        ({"model_type": "nonsense", "architectures": []}, "cannot be loaded"),
+        ({"model_type": "bert", "architectures": []}, "bert.*cannot|cannot be loaded|lack "),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(
+    tiny_llama: Path, tmp_path: Path, wrong: dict[str, Any], message: str
+) -> None:
+    shutil.copytree(tiny_llama, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}))
+
+    with pytest.raises(ModelInvalidError, match=message):
         load(tmp_path, torch.float32)
 
 
