@@ -113,11 +113,16 @@ def rounds(makers: Sequence[Callable[[int], Peer]], count: int, out: Path) -> li
             port = free_port()
             peer = make(port)
             log = out / f"{peer.name.replace(' ', '-').replace(',', '')}.log"
-            with started(peer, port, log):
-                for clients, figures in measure(peer, port, number).items():
-                    row = {"round": number, "server": peer.name, "clients": clients}
-                    rows.append({**row, **asdict(figures)})
-                    print(number, peer.name, clients, figures.tokens_per_s, figures.errors)
+            try:
+                with started(peer, port, log):
+                    measured = measure(peer, port, number)
+            except (RuntimeError, httpx.HTTPError) as error:
+                print(f"{peer.name} is left out of round {number}: {error}", flush=True)
+                continue
+            for clients, figures in measured.items():
+                row = {"round": number, "server": peer.name, "clients": clients}
+                rows.append({**row, **asdict(figures)})
+                print(*row.values(), figures.tokens_per_s, figures.errors, flush=True)
             results.write_text(json.dumps(rows, indent=1))
     return rows
 
