@@ -15,7 +15,7 @@ from typing import Any
 
 THREADS = str(os.cpu_count() or 1)
 MAX_CLIENTS = 32
-REQUESTS = {1: 6, 8: 32, 32: 96}
+REQUESTS = {1: 6, 8: 24, 32: 64}
 """Requests sent at each number of clients; servers that would take minutes get fewer."""
 
 

@@ -126,7 +126,7 @@ def probe(model: LoadedModel, device: torch.device) -> dict[int, tuple[int, int]
 
 def _read(directory: Path, dtype: torch.dtype) -> Any:
     try:
-        module, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
             attn_implementation=attention.NAME,
@@ -137,6 +137,7 @@ def _read(directory: Path, dtype: torch.dtype) -> Any:
         )
     except _LOADING_FAULTS as error:
         raise ModelInvalidError(f"The model in {directory} cannot be loaded: {error}") from error
+    module, found = loaded
     if missing := sorted(found["missing_keys"]):
         # transformers would fill them with random numbers.
         raise ModelInvalidError(

@@ -24,7 +24,7 @@ class Decoder {
           team(threads),
           attention(shape, model, threads),
           queues(shape.layers * QUEUES + 1) {
-        const size_t n = shape.max_tokens;
+        const size_t n = shape.max_tokens + OVERREAD_ROWS;
         residual.resize(n * s.hidden);
         normed.resize(n * s.hidden);
         qkv.resize(n * (s.heads + 2 * s.kv_heads) * s.head_size);
@@ -43,22 +43,23 @@ class Decoder {
     // What all members run side by side.
 
     void run(int member, float* logits) {
+        const Tiles tiles;
         embed(member);
         for (int i = 0; i < s.layers; ++i) {
             const LayerAddresses& layer = layers[i];
             Queue* queue = &queues[i * QUEUES];
             normalize(layer.attention_norm, member);
-            project_qkv(layer, queue[QKV]);
+            project_qkv(layer, tiles, queue[QKV]);
             attention.rotate_and_cache(layer, qkv.data(), member);
             team.barrier();
             attention.attend(layer, queue[ATTENTION], attended.data(), member);
             team.barrier();
-            project_back(attended.data(), s.heads * s.head_size, layer.output, queue[OUTPUT], member);
+            project_back(attended.data(), s.heads * s.head_size, layer.output, tiles, queue[OUTPUT], member);
             normalize(layer.mlp_norm, member);
-            project_gate_up(layer, queue[GATE_UP]);
-            project_back(gated.data(), s.intermediate, layer.down, queue[DOWN], member);
+            project_gate_up(layer, tiles, queue[GATE_UP]);
+            project_back(gated.data(), s.intermediate, layer.down, tiles, queue[DOWN], member);
         }
-        project_vocabulary(logits, member);
+        project_vocabulary(logits, tiles, member);
     }
 
     void embed(int member) {
@@ -88,10 +89,10 @@ class Decoder {
             T::store16(to + i, load<Floats>(x + i) * scale * load<Floats>(norm + i));
     }
 
-    void project_qkv(const LayerAddresses& layer, Queue& queue) {
+    void project_qkv(const LayerAddresses& layer, const Tiles& tiles, Queue& queue) {
         const int width = (s.heads + 2 * s.kv_heads) * s.head_size;
         gemm<T>(normed.data(), s.hidden, b.tokens, s.hidden, static_cast<const Value*>(layer.qkv), width,
-                team.size(), queue, [&](int row, int pair, Floats first, Floats second) {
+                team.size(), tiles, queue, [&](int row, int pair, Floats first, Floats second) {
                     float* to = &qkv[size_t(row) * width + pair * 2 * LANES];
                     store(to, first);
                     store(to + LANES, second);
@@ -100,10 +101,11 @@ class Decoder {
     }
 
     // residual += a x weights, added up over the ranks.
-    void project_back(const Value* a, int depth, const void* weights, Queue& queue, int member) {
+    void project_back(const Value* a, int depth, const void* weights, const Tiles& tiles, Queue& queue,
+                      int member) {
         const bool shared = s.ranks > 1;
         float* to = shared ? model.partial : residual.data();
-        gemm<T>(a, depth, b.tokens, depth, static_cast<const Value*>(weights), s.hidden, team.size(), queue,
+        gemm<T>(a, depth, b.tokens, depth, static_cast<const Value*>(weights), s.hidden, team.size(), tiles, queue,
                 [&](int row, int pair, Floats first, Floats second) {
                     float* at = to + size_t(row) * s.hidden + pair * 2 * LANES;
                     store(at, shared ? first : load<Floats>(at) + first);
@@ -122,22 +124,22 @@ class Decoder {
         team.barrier();
     }
 
-    void project_gate_up(const LayerAddresses& layer, Queue& queue) {
+    void project_gate_up(const LayerAddresses& layer, const Tiles& tiles, Queue& queue) {
         gemm<T>(normed.data(), s.hidden, b.tokens, s.hidden, static_cast<const Value*>(layer.gate_up),
-                2 * s.intermediate, team.size(), queue, [&](int row, int pair, Floats gate, Floats up) {
+                2 * s.intermediate, team.size(), tiles, queue, [&](int row, int pair, Floats gate, Floats up) {
                     const Floats silu = gate / (1.0f + exponential(-gate));
                     T::store16(&gated[size_t(row) * s.intermediate + pair * LANES], silu * up);
                 });
         team.barrier();
     }
 
-    void project_vocabulary(float* logits, int member) {
+    void project_vocabulary(float* logits, const Tiles& tiles, int member) {
         const Share rows(b.sampled, member, team.size());
         for (int i = rows.begin; i < rows.end; ++i)
             normalize_row(b.sampled_rows[i], model.final_norm, &normed[size_t(i) * s.hidden]);
         team.barrier();
         gemm<T>(normed.data() + s.head_begin, s.hidden, b.sampled, s.head_depth,
-                static_cast<const Value*>(model.head), s.columns, team.size(), queues.back(), [&](int row, int pair, Floats first, Floats second) {
+                static_cast<const Value*>(model.head), s.columns, team.size(), tiles, queues.back(), [&](int row, int pair, Floats first, Floats second) {
                     float* to = logits + size_t(row) * s.columns + pair * 2 * LANES;
                     store(to, first);
                     store(to + LANES, second);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
+#include "amx.h"
 #include "team.h"
 #include "vector.h"
 
@@ -63,12 +65,20 @@ inline void multiply_pair(const typename T::Value* a, long stride, int rows, int
 // panels from the queue. `emit(row, pair, first, second)` gets the 16 sums of each panel of a pair.
 template <class T, class Emit>
 inline void gemm(const typename T::Value* a, long stride, int rows, int depth,
-                 const typename T::Value* weights, int columns, int members, Queue& queue, Emit&& emit) {
+                 const typename T::Value* weights, int columns, int members, const Tiles& tiles, Queue& queue,
+                 Emit&& emit) {
     const int pairs = columns / (2 * LANES);
     const int piece = std::max(1, pairs / (members * PIECES));
     for (int begin, end; queue.take(pairs, piece, begin, end);)
-        for (int pair = begin; pair < end; ++pair)
-            multiply_pair<T>(a, stride, rows, depth, weights + long(pair) * 2 * LANES * depth, pair, emit);
+        for (int pair = begin; pair < end; ++pair) {
+            const auto* first = weights + long(pair) * 2 * LANES * depth;
+            if constexpr (std::is_same_v<T, BFloat16>)
+                if (tiles.take(rows, depth)) {
+                    multiply_pair_amx(a, stride, rows, depth, first, pair, emit);
+                    continue;
+                }
+            multiply_pair<T>(a, stride, rows, depth, first, pair, emit);
+        }
 }
 
 // Pack `weights` [columns, depth] into panels.

@@ -112,8 +112,8 @@ def steps(seed: int) -> Iterator[tuple[StepPlan, list[list[int]]]]:
         pytest.param(plain(torch.bfloat16), 5e-2, id="plain-bf16"),
         pytest.param(fast(torch.float32, 1), 1e-4, id="fast-fp32-1-thread"),
         pytest.param(fast(torch.float32, 3), 1e-4, id="fast-fp32-3-threads"),
-        pytest.param(fast(torch.bfloat16, 1), 3e-2, id="fast-bf16-1-thread"),
-        pytest.param(fast(torch.bfloat16, 2), 3e-2, id="fast-bf16-2-threads"),
+        pytest.param(fast(torch.bfloat16, 1), 3.5e-2, id="fast-bf16-1-thread"),
+        pytest.param(fast(torch.bfloat16, 2), 3.5e-2, id="fast-bf16-2-threads"),
     ],
 )
 def test_a_ragged_step_equals_each_sequence_alone(
@@ -246,15 +246,16 @@ def test_a_cache_too_large_for_memory_is_refused() -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flag is x86's")
-def test_a_cpu_without_bf16_instructions_computes_the_same(
+@pytest.mark.parametrize("lacks", ["-march=x86-64-v3", "-mno-amx-bf16"])
+def test_a_cpu_that_lacks_bf16_instructions_computes_the_same(
+    lacks: str,
     tiny_llama: Path,
     tmp_path: Path,
     reference: Callable[[list[int]], Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    old_cpu = [f for f in library.FLAGS if f != "-march=native"] + ["-march=x86-64-v3", "-O1"]
-    monkeypatch.setattr(library, "FLAGS", tuple(old_cpu))
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, lacks, "-O1"))  # the last one counts
 
     test_a_ragged_step_equals_each_sequence_alone(
-        tiny_llama, tmp_path, reference, fast(torch.bfloat16, 2), 3e-2
+        tiny_llama, tmp_path, reference, fast(torch.bfloat16, 2), 3.5e-2
     )
