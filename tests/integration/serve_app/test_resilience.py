@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
+from bench import gateway_overload as load
 from bench.gateway_overload import QUESTION, add_document, clients_of, key_file
 from contracts import sse, telemetry
 from tests.integration.serve_app.conftest import MockProcess
@@ -48,6 +49,8 @@ def system(llm: MockProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         RAG_LLM_URL=llm.url,
         SERVE_API_KEYS_FILE=str(key_file(directory)),
         SERVE_MAX_WAITING="8",
+        RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.5",
+        RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.5",
     ) as running:
         add_document(running)
         wait_for(lambda: len(running.replicas()) == 2, 60, "two gateway replicas run")
@@ -140,6 +143,34 @@ async def test_a_rolling_update_fails_no_request(system: Cluster) -> None:
         enough = len(seen) + 12
         await until(lambda: len(seen) >= enough, 60, "streams go on")
     assert Counter((s.status, s.complete) for s in seen) == {(200, True): len(seen)}
+
+
+async def test_no_replica_is_added_while_the_llm_is_full(system: Cluster, llm: MockProcess) -> None:
+    (gateway,) = system.config["applications"][0]["deployments"]
+    del gateway["num_replicas"]
+    kwargs = {"llm_url": llm.url, "look_every_s": 0.5}
+    gateway["autoscaling_config"] = {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        "initial_replicas": 1,
+        "target_ongoing_requests": 2,
+        "upscale_delay_s": 3,
+        "downscale_delay_s": 1,
+        "look_back_period_s": 10.5,
+        "policy": {
+            "policy_function": "serve_app.autoscaling:LLMAware",
+            "policy_kwargs": kwargs,
+        },
+    }
+    system.deploy()
+    await until(lambda: len(system.replicas()) == 1, 60, "one gateway replica is left")
+    async with clients_of(system) as client:
+        await load.closed(client, "flood", SEQUENCES + 6, 12)
+        assert len(system.replicas()) == 1, "Serve's own policy would have three by now"
+        await load.closed(client, "flood", SEQUENCES - 2, 1)
+        free = asyncio.create_task(load.closed(client, "flood", SEQUENCES - 2, 20))
+        await until(lambda: len(system.replicas()) > 1, 30, "replicas are added")
+        await free
 
 
 async def test_the_figures_are_there(system: Cluster) -> None:
