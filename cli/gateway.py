@@ -24,6 +24,7 @@ MOMENT_S = 5
 MAX_REFUSALS = 20
 """Times that an upload is tried again while the gateway is full."""
 MAX_PAUSE_S = 30.0
+RESTART_S = 2.0
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -94,17 +95,24 @@ class Gateway:
             )
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """Yield a job as it goes on, until it has ended.
+        """Yield a job as it goes on, until it has ended, also over a restart of the ingestor.
 
         Raises:
             RefusedError: there is no such job.
             GatewayError: the gateway cannot be reached.
         """
+        patience = MAX_REFUSALS
         while True:
-            for job in self._events(job_id):
-                yield job
-                if job["status"] in ENDED:
-                    return
+            try:
+                for job in self._events(job_id):
+                    yield job
+                    if job["status"] in ENDED:
+                        return
+            except RefusedError as error:
+                if error.refusal.code != errors.Code.NOT_READY or not patience:
+                    raise
+                patience -= 1
+                time.sleep(RESTART_S)
 
     def _events(self, job_id: str) -> Iterator[dict[str, Any]]:
         with self._failures(), self._http.stream("GET", f"/v1/jobs/{job_id}/events") as response:

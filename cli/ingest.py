@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -69,19 +70,21 @@ def run(
         GatewayError: the gateway is gone.
     """
     waiting: deque[Future[Outcome]] = deque()
+    over = Event()
     pool = ThreadPoolExecutor(AT_ONCE, "upload")
     try:
         for file in files:
-            waiting.append(pool.submit(_upload, gateway, file, collection, on_job))
+            waiting.append(pool.submit(_upload, gateway, file, collection, on_job, over))
             if len(waiting) >= AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
+        over.set()  # what was sent goes on in the gateway
         pool.shutdown(cancel_futures=True)
 
 
-def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob) -> Outcome:
+def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob, over: Event) -> Outcome:
     if file.walked and (medium := medium_of(file.path)):
         return Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
     try:
@@ -90,6 +93,8 @@ def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob) -> Out
             for news in gateway.follow(job["id"]):
                 on_job(news)
                 job = news
+                if over.is_set():
+                    break
     except RefusedError as error:
         return _failure(file, error.refusal.code, str(error))
     except OSError as error:

@@ -65,7 +65,7 @@ class Jobs:
         Raises:
             StoreError: the store cannot be read or written.
         """
-        self._journal = await Journal.open(self._store)
+        self._journal = await Journal.open(self._store, self._settings.store_uri)
         if self._turn.acquire():
             await self._take_over()
         else:

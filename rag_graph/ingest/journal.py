@@ -22,6 +22,7 @@ from rag_graph.errors import NotFoundError, StoreError
 from rag_graph.ingest.job import Job
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.boundary import store_errors
+from rag_graph.retrieval.locks import WriterLock
 from rag_graph.retrieval.maintenance import compact
 from rag_graph.retrieval.store import Store
 
@@ -54,9 +55,14 @@ class Journal:
     """What comes while something is being written goes together, with one commit for all uploads
     and one for all jobs of that moment."""
 
-    def __init__(self, jobs: lancedb.AsyncTable, uploads: lancedb.AsyncTable) -> None:
+    def __init__(
+        self, jobs: lancedb.AsyncTable, uploads: lancedb.AsyncTable, lock: WriterLock
+    ) -> None:
         self._jobs = jobs
         self._uploads = uploads
+        self._lock = lock
+        """Held while the tables are written: compaction drops files that no commit knows of, and
+        another process's commit must not be under way then."""
         self._accepted: list[_Accepted] = []
         self._news: dict[str, Job] = {}
         self._uses: Counter[str] = Counter()
@@ -69,14 +75,18 @@ class Journal:
         self._writes = 0
 
     @classmethod
-    async def open(cls, store: Store) -> Journal:
+    async def open(cls, store: Store, store_uri: str) -> Journal:
         """Return the journal of a store, its tables made if they are not there.
 
         Raises:
             StoreError: the store cannot be read or written.
         """
-        jobs = await store.table(schema.JOBS_TABLE, schema.JOBS)
-        return cls(jobs, await store.table(schema.UPLOADS_TABLE, schema.UPLOADS))
+        lock = WriterLock(store_uri, "journal")
+        with store_errors("open the jobs"):
+            async with lock.held():
+                jobs = await store.table(schema.JOBS_TABLE, schema.JOBS)
+                uploads = await store.table(schema.UPLOADS_TABLE, schema.UPLOADS)
+        return cls(jobs, uploads, lock)
 
     async def read(self) -> list[Job]:
         """Return the jobs there are, the eldest first; drop uploads that none of them needs.
@@ -85,13 +95,17 @@ class Journal:
             StoreError: the store cannot be read or written.
         """
         with store_errors("read the jobs"):
-            await self._jobs.delete(f"updated_at < {time.time() - KEEP_JOBS_S} AND {_ENDED}")
-            rows = (await self._jobs.query().select(_COLUMNS).to_arrow()).to_pylist()
-            jobs = sorted((Job(**row) for row in rows), key=lambda job: job.created_at)
-            self._uses.update(job.upload for job in jobs if not job.ended and job.upload)
-            if await self._uploads.count_rows(unused := f"NOT ({_among(self._uses)})"):
-                await self._uploads.delete(unused)
-            await self._compact()
+            async with self._lock.held():
+                return await self._read()
+
+    async def _read(self) -> list[Job]:
+        await self._jobs.delete(f"updated_at < {time.time() - KEEP_JOBS_S} AND {_ENDED}")
+        rows = (await self._jobs.query().select(_COLUMNS).to_arrow()).to_pylist()
+        jobs = sorted((Job(**row) for row in rows), key=lambda job: job.created_at)
+        self._uses.update(job.upload for job in jobs if not job.ended and job.upload)
+        if await self._uploads.count_rows(unused := f"NOT ({_among(self._uses)})"):
+            await self._uploads.delete(unused)
+        await self._compact()
         return jobs
 
     async def content(self, sha256: str) -> bytes:
@@ -176,11 +190,12 @@ class Journal:
         unneeded, self._unneeded = self._unneeded, set()
         try:
             with store_errors("write down the jobs"):
-                await self._write_uploads([one for one in accepted if one.job.upload])
-                await self._write_jobs({one.job.id: one.job for one in accepted} | news)
-                self._use([one for one in accepted if one.job.upload])
-                if unneeded := unneeded - self._uses.keys():
-                    await self._uploads.delete(_among(unneeded))
+                async with self._lock.held():
+                    await self._write_uploads([one for one in accepted if one.job.upload])
+                    await self._write_jobs({one.job.id: one.job for one in accepted} | news)
+                    self._use([one for one in accepted if one.job.upload])
+                    if unneeded := unneeded - self._uses.keys():
+                        await self._uploads.delete(_among(unneeded))
         except StoreError:
             self._news = news | self._news
             self._unneeded |= unneeded
@@ -212,7 +227,8 @@ class Journal:
         if self._writes % COMPACT_EVERY == 0:
             try:
                 with store_errors("compact the jobs"):
-                    await self._compact()
+                    async with self._lock.held():
+                        await self._compact()
             except StoreError as error:  # nothing is lost by it; the next one may succeed
                 logger.warning("%s", error)
 

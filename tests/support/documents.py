@@ -62,9 +62,9 @@ def damaged_docx() -> bytes:
     )
 
 
-def bomb() -> bytes:
-    """Return a small Word document that unpacks to 5 MB of nothing."""
-    return archive({"[Content_Types].xml": _TYPES, "word/document.xml": b"\0" * 5_000_000})
+def bomb(size: int = 5_000_000) -> bytes:
+    """Return a small Word document that unpacks to `size` bytes of nothing."""
+    return archive({"[Content_Types].xml": _TYPES, "word/document.xml": bytes(size)})
 
 
 def pptx(*titles: str) -> bytes:

@@ -69,6 +69,13 @@ def pdf(*pages: str) -> bytes:
     return _assemble(objects)
 
 
+def encrypted_pdf() -> bytes:
+    """Return a PDF that asks for a password, which nobody knows."""
+    lock = f"<< /Filter /Standard /V 1 /R 2 /O <{'41' * 32}> /U <{'42' * 32}> /P -4 >>"
+    ids = f"/Encrypt {lock} /ID [<{'43' * 16}> <{'43' * 16}>]"
+    return pdf("Nobody reads this.").replace(b"trailer << ", b"trailer << " + ids.encode() + b" ")
+
+
 def _assemble(objects: Sequence[str]) -> bytes:
     body, offsets = b"%PDF-1.4\n", []
     for number, text in enumerate(objects, start=1):

@@ -13,35 +13,9 @@ from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, SearchQuery
-from tests.support import documents
-from tests.support.rag import FakeEmbedder, pdf
+from tests.support.mixed import BROKEN, GOOD
+from tests.support.rag import FakeEmbedder
 
-GOOD = {
-    "guide.md": b"# Guide\n\n## Pools\n\nMarkdown zebra text.",
-    "notes.txt": b"Plain walrus text.",
-    "main.py": b"def giraffe():\n    return 1\n",
-    "page.html": b"<h1>Page</h1><p>Web ostrich text.</p>",
-    "table.csv": b"animal,legs\npenguin,2\n",
-    "report.pdf": pdf("First page.", "Second page of the otter."),
-    "disguised.txt": pdf("A disguised badger."),
-    "letter.docx": documents.docx("Letter", "Word hedgehog text."),
-    "slides.pptx": documents.pptx("Intro", "Lemur"),
-    "sheet.xlsx": documents.xlsx("Animals", [["name"], ["meerkat"]]),
-    "book.epub": documents.epub("Book", "Chapter about a platypus."),
-}
-BROKEN = {
-    "truncated.pdf": (pdf("x" * 200)[:250], "cannot be read as PDF"),
-    "garbage.pdf": (b"not a pdf", "is not a PDF"),
-    "empty.md": (b"", "is empty"),
-    "blank.pdf": (pdf(""), "holds no text"),
-    "random.md": (bytes(range(256)), "is not text"),
-    "latin1.txt": ("café".encode("latin-1"), "not UTF-8"),
-    "bomb.docx": (documents.bomb(), "unpacks to more than"),
-    "damaged.docx": (documents.damaged_docx(), "cannot be read as DOCX"),
-    "cut.xlsx": (documents.xlsx("A", [["b"]])[:-40], "broken archive"),
-    "old.doc": (b"\xd0\xcf\x11\xe0" + bytes(600), "old or a password-protected"),
-    "huge.txt": (b"x" * 100_001, "limit is 100000"),
-}
 FINDS = {
     "zebra": ("guide.md", None, "Guide > Pools"),
     "walrus": ("notes.txt", None, None),
