@@ -199,6 +199,13 @@ class Collection:
             async with self._lock.held():
                 yield
 
+    @asynccontextmanager
+    async def _written(self, is_live: IsLive | None = None) -> AsyncIterator[bool]:
+        """Keep other writers out while the block writes; whether it may, `is_live` says."""
+        with store_errors(f"write collection {self.info.name!r}"):
+            async with self._lock.held():
+                yield is_live is None or await is_live(self.info)
+
     async def replace(self, updates: Sequence[Update], is_live: IsLive | None = None) -> bool:
         """Put documents in place of their earlier states, each at one instant to every reader.
 
@@ -214,15 +221,13 @@ class Collection:
         Raises:
             StoreError: the tables cannot be written.
         """
-        with store_errors(f"write collection {self.info.name!r}"):
-            async with self._lock.held():
-                if is_live is not None and not await is_live(self.info):
-                    return False
+        async with self._written(is_live) as live:
+            if live:
                 old = await self._slots(update.document_id for update in updates)
                 await self._upsert_chunks(rows_of(updates, old, self.info.dimension))
                 await self._upsert_documents([dict(update.document) for update in updates])
                 await self._maintain_at_times()
-        return True
+        return live
 
     async def delete(self, document_ids: Sequence[str], is_live: IsLive | None = None) -> bool:
         """Delete documents: their chunks are gone at one instant to every reader.
@@ -236,15 +241,13 @@ class Collection:
         Raises:
             StoreError: the tables cannot be written.
         """
-        with store_errors(f"write collection {self.info.name!r}"):
-            async with self._lock.held():
-                if is_live is not None and not await is_live(self.info):
-                    return False
+        async with self._written(is_live) as live:
+            if live:
                 where = _among(document_ids)
                 await self._documents.update({"content_hash": ""}, where=where)
                 await self._delete(document_ids)
                 await self._maintain_at_times()
-        return True
+        return live
 
     async def end_deletions(self) -> None:
         """Finish what a writer that was killed had begun to delete.
@@ -252,9 +255,8 @@ class Collection:
         Raises:
             StoreError: the tables cannot be written.
         """
-        with store_errors(f"write collection {self.info.name!r}"):
-            async with self._lock.held():
-                await self._end_deletions()
+        async with self._written():
+            await self._end_deletions()
 
     async def _end_deletions(self) -> None:
         going = self._documents.query().where(schema.GOING).select(["document_id"])
