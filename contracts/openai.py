@@ -60,6 +60,8 @@ class GenerationRequest(_Request):
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    n: Annotated[int, Field(ge=1, le=1)] = 1
+    """Answers wanted. Some clients say 1 where they mean the default."""
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None

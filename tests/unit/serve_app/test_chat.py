@@ -105,7 +105,7 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
     assert asked.timeout_s == pytest.approx(1.5, abs=0.1)
     assert asked.timeout_s < 1.5, "waiting for its turn is in the deadline"
     mapped = {"messages", "model", "stream", "stream_options", "max_completion_tokens"} | set(sent)
-    mapped.add("thread_id")  # below
+    mapped |= {"thread_id", "n"}  # below
     assert set(ChatRequest.model_fields) == mapped, "a field that no test sees reach the question"
 
 
@@ -119,6 +119,10 @@ async def test_a_thread_is_the_tenants_and_remembers_by_itself(
     refused = await ask(client, thread_id="t1", messages=turns)
     assert refused.status_code == 400
     assert "thread_id remembers the earlier turns" in refused.json()["error"]["message"]
+
+
+async def test_one_answer_may_be_asked_for(client: httpx.AsyncClient) -> None:
+    assert len((await ask(client, n=1)).json()["choices"]) == 1
 
 
 async def test_only_known_fields_filter(client: httpx.AsyncClient) -> None:
@@ -137,7 +141,7 @@ async def test_only_known_fields_filter(client: httpx.AsyncClient) -> None:
         ({"messages": [{"role": "system", "content": "x"}]}, Code.INVALID_REQUEST, "messages[0]"),
         ({"max_tokens": -1}, Code.INVALID_REQUEST, "max_tokens"),
         ({"top_k": 0}, Code.INVALID_REQUEST, "top_k"),
-        ({"n": 2}, Code.UNSUPPORTED_FIELD, "n"),
+        ({"n": 2}, Code.INVALID_REQUEST, "n"),
         ({"tools": []}, Code.UNSUPPORTED_FIELD, "tools"),
         ({"stream_options": {}}, Code.INVALID_REQUEST, None),
     ],
