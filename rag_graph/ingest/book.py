@@ -71,6 +71,10 @@ class Book:
         entries = [entry for some in self._unended.values() for entry in some.values()]
         return sorted(entries, key=lambda entry: entry.job.created_at)
 
+    def lines(self) -> list[list[Entry]]:
+        """Return the jobs that have not ended by what they touch, each list the eldest first."""
+        return [list(entries.values()) for entries in self._unended.values()]
+
     def touching(self, key: Key) -> list[Entry]:
         """Return the jobs that have not ended and touch `key`, the eldest first."""
         return list(self._unended.get(key, {}).values())

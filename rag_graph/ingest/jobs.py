@@ -18,7 +18,7 @@ import uuid
 from typing import Any
 
 from rag_graph.errors import BusyError, InvalidQueryError, NotFoundError
-from rag_graph.ingest.book import Book
+from rag_graph.ingest.book import Book, Entry
 from rag_graph.ingest.job import INTERRUPTED, Job, touches
 from rag_graph.ingest.journal import Journal
 from rag_graph.ingest.migrate import migrate
@@ -29,6 +29,7 @@ from rag_graph.retrieval.locks import ProcessLock
 from rag_graph.retrieval.schema import check_name
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
+from rag_graph.state import DocumentReport
 
 
 class Jobs:
@@ -254,10 +255,32 @@ class Jobs:
                 self._book.add(job)
         for info in await self._store.collections():
             await (await self._store.version(info)).end_deletions()
+        for line in self._book.lines():
+            await self._skip_stored(line)
         self._ours = True
         for entry in self._book.unended():
             self._book.update(entry, status=INTERRUPTED, chunks_done=0, chunks_total=None)
             self._workshop.join(entry)
+
+    async def _skip_stored(self, line: list[Entry]) -> None:
+        """End the jobs of one document up to the last whose content is stored.
+
+        They were done, but the news was lost with the process; done again, in their order, they
+        would take the document back to what it was.
+        """
+        for last in range(len(line) - 1, 0, -1):
+            if report := await self._stored_by(line[last].job):
+                for entry in line[: last + 1]:
+                    said = _stored(report.document_id, report.chunks)
+                    self._book.update(entry, status="done", result="unchanged", **said)
+                return
+
+    async def _stored_by(self, job: Job) -> DocumentReport | None:
+        """Return a report if what `job` puts in is stored just so."""
+        if job.kind != "document":
+            return None
+        content = await self._journal.content(job.upload)
+        return await self._ingestor.unchanged(job.name, content, job.collection)
 
     async def _do(self, job: Job, report: Report) -> dict[str, Any]:
         return await (self._embed_anew if job.kind == "embedder" else self._ingest)(job, report)

@@ -17,7 +17,7 @@ from rag_graph.errors import (
 )
 from rag_graph.ingest.job import Job
 from rag_graph.ingest.jobs import Jobs
-from rag_graph.ingest.pipeline import document_key
+from rag_graph.ingest.pipeline import Ingestor, document_key
 from rag_graph.retrieval.embedder import Embedders, Vectors
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
@@ -213,6 +213,21 @@ async def test_what_was_not_done_is_done_by_the_next_process(house: House) -> No
         assert (await done(jobs, job)).result == "created"
     assert jobs.one("acme", ended.id).error == ended.error
     assert await house.texts() == ["held text", "second text"]
+
+
+async def test_a_document_does_not_go_back_when_news_of_it_were_lost(house: House) -> None:
+    dying = await house.jobs()
+    await held(house, dying, "other.md")  # the news of the others wait behind this one
+    waiting = [await dying.submit("acme", "a.md", f"text {n}".encode(), "default") for n in "123"]
+    await house.leave(dying)
+    house.embedder.let.set()
+    ingestor = Ingestor(await Store.open(house.settings), house.embedders, house.settings)
+    await ingestor.ingest("a.md", b"text 2")  # what `dying` did just before it was killed
+    await ingestor.aclose()
+    heir = await house.jobs()
+    ended = [await done(heir, job) for job in waiting]
+    assert [job.result for job in ended] == ["unchanged", "unchanged", "replaced"]
+    assert await house.texts() == ["held text", "text 3"]
 
 
 async def test_a_second_process_waits_for_the_first_to_go(house: House) -> None:
