@@ -230,11 +230,6 @@ def test_the_request_id_is_echoed_once(served: Gateway) -> None:
     assert len(made.headers.get_list("x-request-id")) == 1
 
 
-def test_the_whole_serve_side_stays_under_its_memory_budget(served: Gateway) -> None:
-    rss = {f"{p.name()} {p.pid}": p.memory_info().rss / 1e6 for p in served.tree()}
-    assert sum(rss.values()) < 2500, rss
-
-
 def test_the_api_describes_itself(served: Gateway) -> None:
     schema = httpx.get(f"{served.url}/openapi.json").json()
     assert {"/v1/chat/completions", "/v1/search", "/v1/documents"} <= set(schema["paths"])
