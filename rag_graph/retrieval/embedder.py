@@ -143,8 +143,9 @@ class Embedders:
         if found is None or found.dimension != dimension:
             raise EmbedderError(
                 f"The collection holds vectors of {name} ({dimension} dimensions), which is not "
-                f"at hand: {', '.join(self._named)}. Name its directory in RAG_EMBEDDER_DIRS, or "
-                "ingest into a new collection."
+                f"at hand: {', '.join(self._named)}. Embed it anew with `isthmus collections "
+                f"embed COLLECTION {self.default.name}`, or name the directory of the model in "
+                "RAG_EMBEDDER_DIRS."
             )
         return found
 

@@ -51,6 +51,14 @@ class Retriever:
         reranker = await asyncio.to_thread(open_reranker, settings)
         return cls(store, embedders, settings, reranker)
 
+    async def check_embedder(self) -> None:
+        """Return if the embedding model for new collections works.
+
+        Raises:
+            EmbedderError: it does not.
+        """
+        await self._embedders.default.embed(["ready?"])
+
     async def search(self, query: SearchQuery) -> list[Passage]:
         """Return up to `query.top_k` passages, best first.
 

@@ -220,14 +220,15 @@ class Store:
         """
         row = {name: getattr(info, name) for name in schema.COLLECTIONS.names}
         with store_errors(f"publish collection {info.name!r}"):
-            table = await self._connection.create_table(
+            table = await self._open_collections() or await self._connection.create_table(
                 schema.COLLECTIONS_TABLE, schema=schema.COLLECTIONS, exist_ok=True
             )
             if "previous" not in (await table.schema()).names:  # made before the column was
                 await table.add_columns({"previous": "CAST(NULL AS BIGINT)"})
             merge = table.merge_insert("name")
             merge = merge.when_matched_update_all().when_not_matched_insert_all()
-            await merge.execute(pa.Table.from_pylist([row], schema=schema.COLLECTIONS))
+            # in the table's own order of columns, which an added one ends
+            await merge.execute(pa.Table.from_pylist([row], schema=await table.schema()))
 
     async def is_live(self, info: CollectionInfo) -> bool:
         """Whether `info` is still what its collection is.

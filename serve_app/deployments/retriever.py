@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from rag_graph.errors import StoreError
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, SearchQuery
-
-log = logging.getLogger(__name__)
 
 
 class RetrieverReplica:
@@ -36,16 +32,13 @@ class RetrieverReplica:
     async def check_health(self) -> None:
         """Return if this replica works; else Serve replaces it.
 
-        A model that fails or hangs is cured so. A store that cannot be read is not, and is left to
-        /readyz.
+        A model that fails or hangs is cured so. A store that cannot be read is not, nor a
+        collection whose model is not at hand; they are left to /readyz.
 
         Raises:
             EmbedderError: the embedding model does not work.
         """
-        try:
-            await self.check()
-        except StoreError as error:
-            log.warning("The store cannot be read: %s", error)
+        await self._retriever.check_embedder()
 
     async def check(self) -> None:
         """Return when a search can be answered.
