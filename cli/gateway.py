@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from cli.errors import GatewayError
 from cli.settings import CliSettings
-from contracts import errors, headers, sse
+from contracts import errors, sse
+from rag_graph.llm.failures import retry_after
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 600.0
@@ -23,6 +24,8 @@ MOMENT_S = 5
 """Seconds for which an upload is answered with the end of its job rather than its beginning."""
 MAX_REFUSALS = 20
 """Times that an upload is tried again while the gateway is full."""
+PAUSE_S = 1.0
+"""Pause before that where the refusal does not say, in seconds, how long."""
 MAX_PAUSE_S = 30.0
 RESTART_S = 2.0
 ENDED = ("done", "failed", "cancelled")
@@ -82,7 +85,7 @@ class Gateway:
             if not patience:
                 break
             patience -= 1
-            time.sleep(min(float(response.headers.get(headers.RETRY_AFTER, "1")), MAX_PAUSE_S))
+            time.sleep(min(retry_after(response.headers) or PAUSE_S, MAX_PAUSE_S))
         return self._json(response)
 
     def _upload(self, name: str, path: Path, collection: str) -> httpx.Response:
