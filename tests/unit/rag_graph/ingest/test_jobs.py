@@ -217,7 +217,7 @@ async def test_what_was_not_done_is_done_by_the_next_process(house: House) -> No
 
 async def test_a_document_does_not_go_back_when_news_of_it_were_lost(house: House) -> None:
     dying = await house.jobs()
-    await held(house, dying, "other.md")  # the news of the others wait behind this one
+    other = await held(house, dying, "other.md")  # the news of the others wait behind this one
     waiting = [await dying.submit("acme", "a.md", f"text {n}".encode(), "default") for n in "123"]
     await house.leave(dying)
     house.embedder.let.set()
@@ -227,6 +227,7 @@ async def test_a_document_does_not_go_back_when_news_of_it_were_lost(house: Hous
     heir = await house.jobs()
     ended = [await done(heir, job) for job in waiting]
     assert [job.result for job in ended] == ["unchanged", "unchanged", "replaced"]
+    assert (await done(heir, other)).result == "created"
     assert await house.texts() == ["held text", "text 3"]
 
 
