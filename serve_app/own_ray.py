@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import ray
@@ -15,6 +16,7 @@ from serve_app.settings import ServeSettings
 
 REAP_TIMEOUT_S = 5.0
 """How long Ray's processes may take to end by themselves before they are killed."""
+REAP_POLL_S = 0.5
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -51,12 +53,20 @@ def _adopt_orphans() -> None:
 
 
 def _reap() -> None:
-    """Wait for what Ray left of itself, then kill it."""
-    left = psutil.Process().children(recursive=True)
-    _, left = psutil.wait_procs(left, timeout=REAP_TIMEOUT_S)
-    for process in left:
-        try:
+    """Wait for what Ray left of itself, then kill it.
+
+    It is listed anew until nothing is found: a listing that is made while a process ends lacks that
+    process's children, which only then become this one's.
+    """
+    patience = time.monotonic() + REAP_TIMEOUT_S
+    end = patience + REAP_TIMEOUT_S
+    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < end:
+        if time.monotonic() > patience:
+            _kill(left)
+        psutil.wait_procs(left, timeout=REAP_POLL_S)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=REAP_TIMEOUT_S)
