@@ -18,10 +18,26 @@ from pathlib import Path
 
 from serve_app.settings import ServeSettings
 
-REPLICA_PORTS = 20
-"""Ports on which the replicas of one gateway take requests from its HAProxy."""
+REPLICA_PORTS = 100
+"""Ports on which the replicas of one gateway take requests from its HAProxy.
+
+Ray Serve gives a port out again only 150 s after its replica ended; with 20, a dozen updates and
+crashes in that time had the next update wait."""
 REPLICA_PORT_RANGE = (20_000, 32_000)
 """Above Ray's own ports for workers, below those that the kernel gives away."""
+
+PROGRAM = "isthmus-haproxy"
+"""What Ray Serve runs in HAProxy's place (`serve_app.haproxy`), beside the interpreter."""
+RETRIES = {
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "6",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+}
+"""A request to a replica that goes before it says anything is sent to another one.
+
+After a reload, the HAProxy of before takes one more request of each connection that it still has,
+and knows the old replicas only: it gives one up after three failures, and by default tries no more
+than that. A request can be sent again if it fits into the buffer. The chart sets the same."""
 
 
 @contextmanager
@@ -41,16 +57,13 @@ def prepared(settings: ServeSettings) -> Iterator[None]:
 
 
 def environment(directory: Path) -> Mapping[str, str]:
-    """Return what has Ray Serve run HAProxy with its files in `directory`, which is written to."""
-    program = directory / "haproxy"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m serve_app.haproxy "$@"\n')
-    program.chmod(0o700)
+    """Return what has Ray Serve run HAProxy with its files in `directory`."""
     metrics, statistics, fallback, fallback_grpc = _free_ports(4)
     first = _free_block()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name(PROGRAM)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "a"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "m"),
@@ -68,6 +81,7 @@ def environment(directory: Path) -> Mapping[str, str]:
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "5s",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "4",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        **RETRIES,
         # There is one HAProxy, which knows at once of a replica that goes: nothing to wait for.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }

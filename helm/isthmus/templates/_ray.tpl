@@ -76,6 +76,14 @@ https://{{ .Values.llm.external.host }}:{{ .Values.llm.port }}/v1
   value: "1"
 - name: RAY_SERVE_THROUGHPUT_OPTIMIZED
   value: "1"
+- name: RAY_SERVE_HAPROXY_BINARY_PATH
+  value: /opt/isthmus/bin/isthmus-haproxy
+- name: RAY_SERVE_HAPROXY_RETRY_ON
+  value: conn-failure empty-response
+- name: RAY_SERVE_HAPROXY_RETRIES
+  value: "6"
+- name: RAY_SERVE_HAPROXY_TUNE_BUFSIZE
+  value: "65536"
 {{- end }}
 - name: RAG_STORE_URI
   value: {{ .Values.serve.storeUri | quote }}

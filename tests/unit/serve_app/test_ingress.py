@@ -10,7 +10,9 @@ import pytest
 from serve_app import haproxy, ingress
 from serve_app.settings import ServeSettings
 
-CONFIG = """frontend prometheus
+CONFIG = """defaults
+    mode http
+frontend prometheus
     bind :9101
     mode http
 frontend http_frontend
@@ -21,11 +23,16 @@ listen stats
 
 
 def test_what_is_not_for_clients_is_bound_to_loopback() -> None:
-    narrowed = haproxy.narrowed(CONFIG)
-    assert "bind 127.0.0.1:9101\n" in narrowed
-    assert "bind 127.0.0.1:8404\n" in narrowed
-    assert "bind *:8000\n" in narrowed  # SERVE_HOST says where clients come from
-    assert haproxy.narrowed(narrowed) == narrowed
+    adapted = haproxy.adapted(CONFIG)
+    assert "bind 127.0.0.1:9101\n" in adapted
+    assert "bind 127.0.0.1:8404\n" in adapted
+    assert "bind *:8000\n" in adapted  # SERVE_HOST says where clients come from
+
+
+def test_requests_are_held_whole_so_that_they_can_be_sent_again() -> None:
+    adapted = haproxy.adapted(CONFIG)
+    assert adapted.startswith("defaults\n    option http-buffer-request\n    mode http\n")
+    assert haproxy.adapted(adapted) == adapted
 
 
 def test_its_paths_are_short_enough_for_sockets(tmp_path: Path) -> None:

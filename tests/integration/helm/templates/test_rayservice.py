@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.serve.schema import ServeDeploySchema
 
+from serve_app import ingress
 from serve_app.app import CPU_SHARES
 from serve_app.configs.generate import unknown_keys
 from tests.support import chart
 from tests.support.network import RAY, Network, Peer
+from tests.support.processes import ROOT
 
 CONFIGS = chart.CHART.parents[1] / "serve_app/configs"
 
@@ -46,6 +49,11 @@ def test_haproxy_takes_the_connections() -> None:
     for pod in pods("prod"):
         given = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
         assert given["RAY_SERVE_ENABLE_HA_PROXY"] == given["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+        assert ingress.RETRIES.items() <= given.items()
+        program = Path(given["RAY_SERVE_HAPROXY_BINARY_PATH"])
+        assert program.name == ingress.PROGRAM
+        dockerfile = (ROOT / "docker/Dockerfile.serve").read_text()
+        assert f"python -m venv {program.parent.parent}\n" in dockerfile
 
 
 def test_groups_scale_between_their_bounds() -> None:
