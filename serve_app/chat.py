@@ -35,6 +35,7 @@ from rag_graph.state import (
 )
 from serve_app.errors import DegradedError, RequestError, ServeAppError
 from serve_app.responses import error_body, public_code
+from serve_app.resume.said import NOTHING, Said
 from serve_app.routes.search import Collection, Filters, TopK
 
 THREAD_ID = r"^[\w.:-]+$"
@@ -171,35 +172,44 @@ class Reply:
             **_grounds(answered, passages),
         )
 
-    async def frames(self, answer: Begun) -> AsyncGenerator[bytes, None]:
+    async def frames(self, answer: Begun, said: Said = NOTHING) -> AsyncGenerator[bytes, None]:
         """Yield the SSE frames of `answer`; an error after the first frame becomes the last one.
 
-        The n-th frame has the event id "ID.n", which `Last-Event-ID` brings back.
+        The n-th frame has the event id "ID.n", which `Last-Event-ID` brings back. Frames that were
+        `said` before are left out.
         """
         frames = ChatFrames(self.id, self.created, self.model)
-        head, numbers = f"id: {self.id}.".encode(), itertools.count(1)
-        yield b"%b%d\n%b" % (head, next(numbers), frames.role())
+        head, numbers = f"id: {self.id}.".encode(), itertools.count(said.frames + 1)
+        if not said.frames:
+            yield b"%b%d\n%b" % (head, next(numbers), frames.role())
+        events = said.unsaid(answer.events) if said.text else answer.events
         try:
-            async with aclosing(answer.events) as events:
+            async with aclosing(events):
                 async for event in events:
-                    for frame in self._frames(frames, event, answer.passages):
+                    for frame in self._frames(frames, event, answer.passages, said.tail):
                         yield b"%b%d\n%b" % (head, next(numbers), frame)
             last = sse.DONE_FRAME
         except (RagError, ServeAppError) as error:
-            last = sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
+            last = error_frame(error)
         yield b"%b%d\n%b" % (head, next(numbers), last)
 
     def _frames(
-        self, frames: ChatFrames, event: Event, passages: tuple[Passage, ...]
+        self, frames: ChatFrames, event: Event, passages: tuple[Passage, ...], said: int
     ) -> Iterator[bytes]:
         if isinstance(event, Token):
             yield frames.content(event.text)
         elif isinstance(event, Starting):
             yield frames.aside(isthmus={"starting": asdict(event)})
         elif isinstance(event, Answered):
-            yield frames.finish(event.finish_reason, **_grounds(event, passages))
-            if self.include_usage and event.usage is not None:
+            if said < 1:
+                yield frames.finish(event.finish_reason, **_grounds(event, passages))
+            if said < 2 and self.include_usage and event.usage is not None:
                 yield frames.usage(event.usage)
+
+
+def error_frame(error: RagError | ServeAppError) -> bytes:
+    """Return the frame that ends a stream which failed."""
+    return sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
 
 
 def _grounds(answered: Answered, passages: tuple[Passage, ...]) -> dict[str, Any]:

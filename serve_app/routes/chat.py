@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request
@@ -16,10 +20,19 @@ from contracts.openai import Model, ModelList
 from rag_graph.errors import LLMError, RagError
 from rag_graph.state import Answered
 from serve_app import guard, plain
-from serve_app.chat import ChatAnswer, ChatRequest, Events, Reply, begun, question
-from serve_app.errors import RequestError
+from serve_app.chat import (
+    ChatAnswer,
+    ChatRequest,
+    Events,
+    Reply,
+    begun,
+    error_frame,
+    question,
+)
+from serve_app.errors import RequestError, ServeAppError
 from serve_app.event_stream import EventStream
 from serve_app.resume import Streams
+from serve_app.resume.said import Said
 from serve_app.services import Services
 
 _JSON = "application/json"
@@ -49,13 +62,15 @@ def router(services: Services, streams: Streams) -> APIRouter:
         if headers.LAST_EVENT_ID in request.headers:
             return await resume(request)
         kept = _resumable(request.headers, wanted)
+        if kept and streams.shared:
+            wanted = _repeatable(wanted)
         tenant, events = await _events(services, wanted, request.headers)
         answer, reply = await begun(events), Reply.to(wanted)
         if not wanted.stream:
             body = reply.whole(await _last(answer.events), answer.passages)
             return Response(body.model_dump_json(), media_type=_JSON)
         frames = reply.frames(answer)
-        if kept and (reader := streams.keep(tenant, reply.id, frames)):
+        if kept and (reader := streams.keep(tenant, reply.id, frames, _asked(wanted, reply))):
             return EventStream(reader, {headers.RESUMABLE: f"{services.serve.resume_window_s:g}"})
         return EventStream(frames)
 
@@ -80,9 +95,44 @@ def router(services: Services, streams: Streams) -> APIRouter:
 
     async def resume(request: Request) -> Response:
         key = await services.authorize(request.headers, "ask", None)
-        return EventStream(await streams.resume(key.tenant, request.headers[headers.LAST_EVENT_ID]))
+        last = request.headers[headers.LAST_EVENT_ID]
+        again = partial(_again, services, request.headers)
+        return EventStream(await streams.resume(key.tenant, last, again))
 
     return routes
+
+
+def _repeatable(wanted: ChatRequest) -> ChatRequest:
+    """Return the request with a seed, so that another replica comes to the same answer."""
+    if wanted.seed is not None:
+        return wanted
+    return wanted.model_copy(update={"seed": secrets.randbits(31)})
+
+
+def _asked(wanted: ChatRequest, reply: Reply) -> bytes:
+    """Return what another replica needs to make an answer anew."""
+    body = wanted.model_dump(mode="json", exclude_unset=True) | {"seed": wanted.seed}
+    return json.dumps({"body": body, "reply": asdict(reply)}).encode()
+
+
+async def _again(
+    services: Services, sent: Mapping[str, str], asked: bytes, said: Said
+) -> AsyncGenerator[bytes, None]:
+    """Make an answer anew, by the rights of who reads it now; yield the frames that follow `said`.
+
+    What fails is the last frame: an error.
+    """
+    kept = json.loads(asked)
+    reply = Reply(**kept["reply"])
+    try:
+        _, events = await _events(services, ChatRequest.model_validate(kept["body"]), sent)
+        answer = await begun(events)
+    except (RagError, ServeAppError) as error:
+        yield b"id: %b.%d\n%b" % (reply.id.encode(), said.frames + 1, error_frame(error))
+        return
+    async with aclosing(reply.frames(answer, said)) as frames:
+        async for frame in frames:
+            yield frame
 
 
 def _resumable(sent: Mapping[str, str], wanted: ChatRequest) -> bool:

@@ -18,7 +18,9 @@ import pytest
 from bench import gateway_overload as load
 from bench.gateway_overload import QUESTION, add_document, clients_of, key_file
 from contracts import sse, telemetry
+from isthmus_client import Client
 from tests.integration.serve_app.conftest import MockProcess
+from tests.support import redis
 from tests.support.cluster import Cluster, cluster
 from tests.support.processes import free_port, wait_for
 
@@ -41,7 +43,17 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockProcess]:
 
 
 @pytest.fixture(scope="module")
-def system(llm: MockProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def redis_url() -> Iterator[str]:
+    if redis.PROGRAM is None:
+        pytest.skip("no redis-server; on Debian: apt-get install redis-server")
+    with redis.server(redis.PROGRAM) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def system(
+    llm: MockProcess, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     directory = tmp_path_factory.mktemp("cluster")
     with cluster(
         directory,
@@ -49,6 +61,7 @@ def system(llm: MockProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         RAG_LLM_URL=llm.url,
         SERVE_API_KEYS_FILE=str(key_file(directory)),
         SERVE_MAX_WAITING="8",
+        SERVE_REDIS_URL=redis_url,
         RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.5",
         RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.5",
     ) as running:
@@ -128,6 +141,39 @@ async def test_a_killed_replica_takes_only_its_own_streams_with_it(system: Clust
     assert all(s.began <= killed_at for s in broken), broken
     assert len(broken) < len(in_flight), "streams of the other replica went on"
     assert {s.status for s in seen} == {200}, "what had not begun was sent to the other replica"
+
+
+class Counting(httpx.AsyncHTTPTransport):
+    """Counts the answers that were taken up again."""
+
+    resumed = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.resumed += request.url.path.endswith("/events")
+        return await super().handle_async_request(request)
+
+
+async def test_streams_of_a_killed_replica_are_taken_up_again(system: Cluster) -> None:
+    victim, transport, begun = system.replicas()[0], Counting(), set[int]()
+
+    async def one(client: Client, number: int) -> str:
+        text = ""
+        async for piece in client.stream(QUESTION):
+            if isinstance(piece, str):
+                text += piece
+                begun.add(number)
+            else:
+                assert piece.text == text
+        return text
+
+    async with Client(system.url, "quiet", transport) as client:
+        whole = await client.ask(QUESTION)
+        asking = [asyncio.create_task(one(client, number)) for number in range(6)]
+        await until(lambda: len(begun) == len(asking), 30, "all have begun")
+        victim.kill()
+        assert await asyncio.gather(*asking) == [whole.text] * len(asking)
+    assert transport.resumed > 0, "none was at the killed replica"
+    await until(lambda: len(system.replicas()) == 2, 60, "a new replica runs")
 
 
 async def test_a_rolling_update_fails_no_request(system: Cluster) -> None:

@@ -9,16 +9,19 @@ from contextlib import AsyncExitStack, aclosing
 import pytest
 from redis.asyncio import Redis
 
+from contracts import sse
 from contracts.sse import Decoder, Event
+from contracts.streaming import ChatFrames
 from serve_app.errors import RequestError, UnavailableError
 from serve_app.resume import Frames, Streams
+from serve_app.resume.said import Said
 from serve_app.settings import ServeSettings
 from tests.integration.serve_app.conftest import MockProcess
 from tests.integration.serve_app.test_gateway import ASK
 from tests.support import redis
 from tests.support.processes import free_port
 from tests.support.serve import Gateway
-from tests.unit.serve_app.test_resume import Source
+from tests.unit.serve_app.resume.test_streams import Source, never
 
 PATH = "/v1/chat/completions"
 needs_redis = pytest.mark.skipif(
@@ -90,7 +93,7 @@ async def continued(streams: Streams, tenant: str, seen: str) -> Frames:
     async with asyncio.timeout(5):
         while True:
             try:
-                return await streams.resume(tenant, seen)
+                return await streams.resume(tenant, seen, never)
             except RequestError:
                 await asyncio.sleep(0.01)
 
@@ -99,7 +102,7 @@ async def continued(streams: Streams, tenant: str, seen: str) -> Frames:
 async def test_another_replica_continues(replicas: tuple[Streams, Streams]) -> None:
     here, there = replicas
     source = Source()
-    reader = here.keep("acme", "a", source.frames())
+    reader = here.keep("acme", "a", source.frames(), b"asked")
     assert reader is not None
     source.send(b"1", b"2")
     assert [await anext(reader), await anext(reader)] == [b"1", b"2"]
@@ -109,18 +112,18 @@ async def test_another_replica_continues(replicas: tuple[Streams, Streams]) -> N
     await asyncio.sleep(2.2)  # longer than the window: what is read elsewhere goes on
     source.send(b"3", None)
     assert [frame async for frame in rest] == [b"3"]
-    again = await there.resume("acme", "a.0")
+    again = await there.resume("acme", "a.0", never)
     assert [frame async for frame in again] == [b"1", b"2", b"3"]
     for tenant, seen in (("zeta", "a.1"), ("acme", "b.1")):
         with pytest.raises(RequestError):
-            await there.resume(tenant, seen)
+            await there.resume(tenant, seen, never)
 
 
 @needs_redis
 async def test_nothing_stays_in_redis(replicas: tuple[Streams, Streams], url: str) -> None:
     here, there = replicas
     source = Source()
-    reader = here.keep("tidy", "a", source.frames())
+    reader = here.keep("tidy", "a", source.frames(), b"asked")
     assert reader is not None
     source.send(b"1")
     await anext(reader)
@@ -135,21 +138,52 @@ async def test_nothing_stays_in_redis(replicas: tuple[Streams, Streams], url: st
     assert all(0 <= seconds <= 10 for seconds in left.values()), left
 
 
+CHUNKS = ChatFrames("dead", 1, "isthmus")
+
+
 @needs_redis
-async def test_a_replica_that_died_is_told_of(replicas: tuple[Streams, Streams]) -> None:
+async def test_what_a_dead_replica_began_is_made_anew(replicas: tuple[Streams, Streams]) -> None:
+    here, there = replicas
+    source, anew = Source(), Source()
+    made: list[tuple[bytes, Said]] = []
+
+    def again(asked: bytes, said: Said) -> Frames:
+        made.append((asked, said))
+        return anew.frames()
+
+    begun = [CHUNKS.role(), CHUNKS.content("The taint"), CHUNKS.content(" is")]
+    reader = here.keep("acme", "dead", source.frames(), b"asked")
+    assert reader is not None
+    source.send(*begun)
+    assert [await anext(reader) for _ in begun] == begun
+    rest = await there.resume("acme", "dead.2", again)
+    late = await there.resume("acme", "dead.0", never)
+    assert await anext(rest) == begun[2], "what was read is in Redis"
+    await here.aclose()  # its mark is not renewed
+    end = [CHUNKS.content(" sku=gpu."), CHUNKS.finish("stop"), sse.DONE_FRAME]
+    anew.send(*end, None)
+    async with asyncio.timeout(15):
+        assert [frame async for frame in rest] == end
+    assert made == [(b"asked", Said(3, "The taint is"))]
+    async with asyncio.timeout(15):
+        assert [frame async for frame in late] == begun + end
+    third = await there.resume("acme", "dead.5", never)
+    assert [frame async for frame in third] == end[2:]
+
+
+@needs_redis
+async def test_what_was_whole_is_not_made_anew(replicas: tuple[Streams, Streams]) -> None:
+    """Its replica died before it could say that no frame follows."""
     here, there = replicas
     source = Source()
-    reader = here.keep("acme", "dead", source.frames())
+    reader = here.keep("acme", "whole", source.frames(), b"asked")
     assert reader is not None
-    source.send(b"1")
-    await anext(reader)
-    rest = await continued(there, "acme", "dead.0")
-    assert await anext(rest) == b"1"
-    await here.aclose()  # its mark is not renewed
+    source.send(CHUNKS.role(), sse.DONE_FRAME)
+    assert [await anext(reader), await anext(reader)] == [CHUNKS.role(), sse.DONE_FRAME]
+    await here.aclose()
+    rest = await there.resume("acme", "whole.1", never)
     async with asyncio.timeout(15):
-        assert b"upstream_error" in await anext(rest)
-    with pytest.raises(StopAsyncIteration):
-        await anext(rest)
+        assert [frame async for frame in rest] == [sse.DONE_FRAME]
 
 
 @needs_redis
@@ -158,21 +192,21 @@ async def test_without_redis_the_replica_itself_still_continues() -> None:
     settings = ServeSettings(redis_url=gone, resume_window_s=1)  # type: ignore[arg-type]
     async with aclosing(Streams(settings)) as streams:
         source = Source()
-        reader = streams.keep("acme", "a", source.frames())
+        reader = streams.keep("acme", "a", source.frames(), b"asked")
         assert reader is not None
         source.send(b"1", b"2", None)
         assert await anext(reader) == b"1"
         await reader.aclose()
-        assert [frame async for frame in await streams.resume("acme", "a.1")] == [b"2"]
+        assert [frame async for frame in await streams.resume("acme", "a.1", never)] == [b"2"]
         with pytest.raises(UnavailableError, match="SERVE_REDIS_URL"):
-            await streams.resume("acme", "other.1")
+            await streams.resume("acme", "other.1", never)
 
 
 @needs_redis
 async def test_another_replica_stops_it(replicas: tuple[Streams, Streams]) -> None:
     here, there = replicas
     source = Source()
-    reader = here.keep("acme", "long", source.frames())
+    reader = here.keep("acme", "long", source.frames(), b"asked")
     assert reader is not None
     source.send(b"1")
     await anext(reader)

@@ -6,24 +6,32 @@ the last event seen gets the rest. Any other answer ends with its connection
 (docs/decisions, "Resuming is asked for").
 
 Frames are kept by the replica that makes the answer. With SERVE_REDIS_URL they are copied to Redis
-too, where every replica finds them (`serve_app.shelf`); without, only the replica that has them
-can continue. A key holds its tenant, so another tenant's answer is not refused but not there.
+too (`shelf`), where every replica finds them; without, only the replica that has them can continue.
+If that replica dies, the one where the reader comes back makes the answer anew and leaves out what
+was said (`said`). A key holds its tenant, so another tenant's answer is not refused but not there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from urllib.parse import quote
 
+from redis.exceptions import RedisError
+
+from contracts import errors, sse
 from contracts.errors import Code
 from serve_app.errors import RequestError
-from serve_app.kept import Kept
+from serve_app.resume.kept import Kept
+from serve_app.resume.said import Said
+from serve_app.resume.shelf import AbandonedError, Shelf
 from serve_app.settings import ServeSettings
-from serve_app.shelf import Shelf
 
 Frames = AsyncGenerator[bytes, None]
+Again = Callable[[bytes, Said], Frames]
+"""Makes an answer anew from what was asked, and yields the frames that follow those said."""
+LOST = "The replica that made this answer is gone. Ask again."
 CLOCK_SLACK_S = 0.01
 """A timer may fire this much before its time."""
 
@@ -39,23 +47,32 @@ class Streams:
         url = settings.redis_url.get_secret_value()
         self._shelf = Shelf(url, self._window_s) if url else None
 
-    def keep(self, tenant: str, answer_id: str, frames: Frames) -> Frames | None:
+    @property
+    def shared(self) -> bool:
+        """Whether other replicas continue the answers of this one."""
+        return self._shelf is not None
+
+    def keep(self, tenant: str, answer_id: str, frames: Frames, asked: bytes) -> Frames | None:
         """Return a reader of `frames`, which from now on are made whether it reads or not.
 
-        None where there is no room for them.
+        None where there is no room for them. Another replica makes them anew from `asked`.
         """
         if not self._has_room():
             return None
         key, kept = _key(tenant, answer_id), Kept()
+        self._begin(key, kept, frames, asked)
+        return self._read(key, kept, 0)
+
+    def _begin(self, key: str, kept: Kept, frames: Frames, asked: bytes) -> None:
         self._kept[key] = kept
         kept.maker = asyncio.create_task(_make(kept, frames))
         if self._shelf is not None:
-            kept.copier = asyncio.create_task(self._shelf.copy(key, kept))
+            kept.copied = len(kept.frames)
+            kept.copier = asyncio.create_task(self._shelf.copy(key, kept, asked))
         self._left(key, kept)  # a reader that never begins is one that left
-        return self._read(key, kept, 0)
 
-    async def resume(self, tenant: str, last_event_id: str) -> Frames:
-        """Return the frames that follow the event `last_event_id`.
+    async def resume(self, tenant: str, last_event_id: str, again: Again) -> Frames:
+        """Return the frames that follow the event `last_event_id`, if need be by making them anew.
 
         Raises:
             RequestError: the tenant has no such answer, or has it no more.
@@ -67,7 +84,7 @@ class Streams:
             if kept is not None:
                 return self._read(key, kept, seen)
             if self._shelf is not None and await self._shelf.has(key):
-                return self._shelf.read(key, seen)
+                return self._elsewhere(self._shelf, key, seen, again)
         raise self._not_found("last-event-id")
 
     async def stop(self, tenant: str, answer_id: str) -> None:
@@ -103,10 +120,50 @@ class Streams:
         if self._shelf is not None:
             await self._shelf.aclose()
 
+    async def _elsewhere(self, shelf: Shelf, key: str, seen: int, again: Again) -> Frames:
+        """Yield the frames of an answer that another replica makes; if it is gone, make them here.
+
+        What goes wrong is the last frame: an error.
+        """
+        kept: Kept | None = None
+        try:
+            while kept is None:
+                try:
+                    async with aclosing(shelf.read(key, seen)) as frames:
+                        async for frame in frames:
+                            yield frame
+                            seen += 1
+                except AbandonedError:
+                    kept = await self._take_over(shelf, key, again)
+                else:
+                    return
+        except (RedisError, OSError) as error:
+            message = f"Redis (SERVE_REDIS_URL) broke off: {error}. Resume again."
+            yield _error(Code.NOT_READY, message)
+            return
+        async with aclosing(self._read(key, kept, seen)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def _take_over(self, shelf: Shelf, key: str, again: Again) -> Kept | None:
+        """Make here what is left of an abandoned answer; None if another replica does."""
+        left = await shelf.take_over(key)
+        if left is None:
+            return None
+        kept, said = Kept(), Said.of(left.frames)
+        kept.add(*left.frames)
+        if said.complete or left.asked is None or not self._has_room():
+            if not said.complete:
+                kept.add(_error(Code.UPSTREAM_ERROR, LOST))
+            kept.end()
+        else:
+            self._begin(key, kept, again(left.asked, said), left.asked)
+        return kept
+
     async def _read(self, key: str, kept: Kept, seen: int) -> Frames:
         kept.begun, kept.readers = True, kept.readers + 1
         try:
-            while frames := await kept.beyond(seen):
+            while frames := await kept.read(seen):
                 for frame in frames:
                     yield frame
                 seen += len(frames)
@@ -136,7 +193,8 @@ class Streams:
                 self._left(key, kept)  # at another replica: look again after a window
                 return
             await self._shelf.drop(key)
-        if self._kept.pop(key, None) is not None:
+        if self._kept.get(key) is kept:
+            del self._kept[key]
             kept.cancel()
 
     def _has_room(self) -> bool:
@@ -163,6 +221,10 @@ async def _make(kept: Kept, frames: Frames) -> None:
 
 def _key(tenant: str, answer_id: str) -> str:
     return f"isthmus:answer:{quote(tenant, safe='')}:{quote(answer_id, safe='')}"
+
+
+def _error(code: str, message: str) -> bytes:
+    return sse.encode(errors.envelope(code, message).model_dump_json())
 
 
 def _is_number(text: str) -> bool:

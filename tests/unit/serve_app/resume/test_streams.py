@@ -14,7 +14,8 @@ from contracts.openai import ChatCompletionChunk
 from contracts.sse import DONE, Decoder, Event
 from serve_app.auth import Key, Keys
 from serve_app.errors import RequestError
-from serve_app.resume import Streams
+from serve_app.resume import Frames, Streams
+from serve_app.resume.said import Said
 from serve_app.settings import ServeSettings
 from tests.unit.serve_app.conftest import Fakes
 
@@ -123,15 +124,19 @@ async def streams() -> AsyncIterator[Streams]:
         yield kept
 
 
+def never(asked: bytes, said: Said) -> Frames:
+    raise AssertionError("nothing is made anew: the replica that makes the answer is here")
+
+
 async def test_the_work_goes_on_while_nobody_reads(streams: Streams) -> None:
     source = Source()
-    reader = streams.keep("acme", "a", source.frames())
+    reader = streams.keep("acme", "a", source.frames(), b"")
     assert reader is not None
     source.send(b"1")
     assert await anext(reader) == b"1"
     await reader.aclose()
     source.send(b"2")
-    rest = await streams.resume("acme", "a.1")
+    rest = await streams.resume("acme", "a.1", never)
     assert await anext(rest) == b"2"
     source.send(b"3", None)
     assert [frame async for frame in rest] == [b"3"]
@@ -139,7 +144,7 @@ async def test_the_work_goes_on_while_nobody_reads(streams: Streams) -> None:
 
 async def test_nobody_comes_back(streams: Streams) -> None:
     source = Source()
-    reader = streams.keep("acme", "a", source.frames())
+    reader = streams.keep("acme", "a", source.frames(), b"")
     assert reader is not None
     source.send(b"1")
     await anext(reader)
@@ -147,12 +152,12 @@ async def test_nobody_comes_back(streams: Streams) -> None:
     async with asyncio.timeout(5):
         await source.closed.wait()
     with pytest.raises(RequestError, match="no such answer"):
-        await streams.resume("acme", "a.1")
+        await streams.resume("acme", "a.1", never)
 
 
 async def test_a_reader_that_never_begins_is_one_that_left(streams: Streams) -> None:
     source = Source()
-    streams.keep("acme", "a", source.frames())
+    streams.keep("acme", "a", source.frames(), b"")
     source.send(b"1")
     async with asyncio.timeout(5):
         await source.closed.wait()
@@ -163,7 +168,7 @@ async def test_what_failed_unexpectedly_fails_its_reader(streams: Streams) -> No
         yield b"1"
         raise ZeroDivisionError
 
-    reader = streams.keep("acme", "a", broken())
+    reader = streams.keep("acme", "a", broken(), b"")
     assert reader is not None
     assert await anext(reader) == b"1"
     with pytest.raises(ZeroDivisionError):
@@ -172,16 +177,19 @@ async def test_what_failed_unexpectedly_fails_its_reader(streams: Streams) -> No
 
 async def test_memory_is_bounded(streams: Streams) -> None:
     left, read, late = Source(), Source(), Source()
-    one, two = streams.keep("a", "1", left.frames()), streams.keep("a", "2", read.frames())
+    one = streams.keep("a", "1", left.frames(), b"")
+    two = streams.keep("a", "2", read.frames(), b"")
     assert one is not None
     assert two is not None
     left.send(b"x" * 2000)
     read.send(b"x")
     await anext(one)
     await anext(two)
-    assert streams.keep("a", "3", late.frames()) is None  # full of what is being read
+    assert streams.keep("a", "3", late.frames(), b"") is None  # full of what is being read
     await one.aclose()
-    assert (three := streams.keep("a", "3", late.frames())) is not None  # the one nobody reads went
+    assert (
+        three := streams.keep("a", "3", late.frames(), b"")
+    ) is not None  # the one nobody reads went
     async with asyncio.timeout(5):
         await left.closed.wait()
     read.send(b"y", None)
@@ -204,7 +212,7 @@ async def test_an_answer_can_be_stopped_by_its_tenant(
 
 async def test_stopping_ends_the_work(streams: Streams) -> None:
     source = Source()
-    reader = streams.keep("acme", "a", source.frames())
+    reader = streams.keep("acme", "a", source.frames(), b"")
     assert reader is not None
     source.send(b"1")
     await anext(reader)

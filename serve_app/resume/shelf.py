@@ -1,7 +1,8 @@
 """Frames of streamed answers in Redis, so that every replica can continue any of them.
 
-Of each answer there are: a stream with its frames, event n under the id `n-0`; a mark that its
-replica still works on it; and one that somebody reads it at another replica. All expire.
+Of each answer there are: what was asked, until it is whole; a stream with its frames, event n under
+the id `n-0`; a mark that a replica works on it; and one that somebody reads it at another replica.
+All expire.
 """
 
 from __future__ import annotations
@@ -9,59 +10,76 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts import errors, sse
-from contracts.errors import Code
 from serve_app.errors import UnavailableError
-from serve_app.kept import Kept
+from serve_app.resume.kept import Kept
 
-MARK_S = 6
+MARK_S = 4
 """Seconds that a mark lasts; it is renewed three times as often."""
 BLOCK_MS = 1000
 """Longest wait for a frame before the marks are looked at."""
 FRAME, END = b"frame", b"end"
 
-LOST = "The replica that made this answer is gone. Ask again."
 
 logger = logging.getLogger(__name__)
+
+
+class AbandonedError(Exception):
+    """No replica works on an answer that is not whole."""
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """What is left of an answer whose replica is gone."""
+
+    asked: bytes | None
+    frames: list[bytes]
 
 
 class Shelf:
     """The answers in one Redis."""
 
     def __init__(self, url: str, window_s: float) -> None:
-        self._redis: Redis = Redis.from_url(url)
+        self._redis: Redis = Redis.from_url(url, socket_timeout=MARK_S)
         self._seconds = math.ceil(window_s)
 
-    async def copy(self, key: str, kept: Kept) -> None:
-        """Put the frames of an answer here as they come, until it ends.
+    async def copy(self, key: str, kept: Kept, asked: bytes) -> None:
+        """Put what was asked here, and the frames of the answer as they come, until it ends.
 
-        If Redis fails, only the replica that makes the answer can continue it: that is logged.
+        A frame may be read once it is here, so that whoever makes the answer anew knows what was
+        said. If Redis fails, only this replica can continue the answer: that is logged.
         """
-        seen, ended = 0, False
+        seen, ended = kept.copied or 0, False
         try:
+            await self._redis.set(_asked(key), asked, ex=self._seconds + MARK_S)
             while not ended:
                 frames = await _next(kept, seen)
                 ended = kept.ended and len(kept.frames) == seen + len(frames)
                 if await self._put(key, seen, frames, ended=ended):
                     kept.cancel()
                 seen += len(frames)
+                kept.let_read(seen)
         except (RedisError, OSError) as error:
             logger.warning("An answer cannot be continued by other replicas: %s", error)
+        finally:
+            kept.let_read(None)
 
-    async def _put(self, key: str, seen: int, frames: list[bytes], *, ended: bool) -> bool:
+    async def _put(self, key: str, seen: int, frames: Sequence[bytes], *, ended: bool) -> bool:
         """Add frames and renew the mark; return whether somebody wants the work to stop."""
         pipe = self._redis.pipeline(transaction=False)
         for number, frame in enumerate(frames, seen + 1):
             pipe.xadd(key, {FRAME: frame}, id=f"{number}-0")
         if ended:
             pipe.xadd(key, {END: b""}, id=f"{seen + len(frames) + 1}-0")
+            pipe.delete(_asked(key))
+        else:
+            pipe.expire(_asked(key), self._seconds + MARK_S)
         pipe.expire(key, self._seconds + MARK_S)
         pipe.set(_made(key), b"", ex=MARK_S)
         pipe.exists(_stopped(key))
@@ -82,10 +100,22 @@ class Shelf:
         except UnavailableError:
             return False
 
+    async def take_over(self, key: str) -> Abandoned | None:
+        """Mark an answer as made here, and return what is left of it; None: another was faster.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        if not await self._redis.set(_made(key), b"", ex=MARK_S, nx=True):
+            return None
+        entries: Any = await self._redis.xrange(key)
+        asked: Any = await self._redis.get(_asked(key))
+        return Abandoned(asked, [fields[FRAME] for _, fields in entries if FRAME in fields])
+
     async def drop(self, key: str) -> None:
         """Forget an answer; what cannot be deleted expires."""
         try:
-            await self._redis.delete(key, _made(key))
+            await self._redis.delete(key, _made(key), _asked(key))
         except (RedisError, OSError) as error:
             logger.warning("An abandoned answer stays in Redis until it expires: %s", error)
 
@@ -97,29 +127,17 @@ class Shelf:
         """
         try:
             await self._redis.set(_stopped(key), b"", ex=2 * MARK_S)
-            await self._redis.delete(key, _made(key))
+            await self._redis.delete(key, _made(key), _asked(key))
         except (RedisError, OSError) as error:
             raise _silent(error) from error
 
     async def read(self, key: str, seen: int) -> AsyncGenerator[bytes, None]:
         """Yield the frames after the first `seen`, to the end.
 
-        If the replica that makes them is gone, the last frame is an error.
+        Raises:
+            AbandonedError: no replica works on it any more.
+            RedisError, OSError: Redis does not answer.
         """
-        try:
-            async with aclosing(self._frames(key, seen)) as frames:
-                async for frame in frames:
-                    yield frame
-        except (RedisError, OSError) as error:
-            yield _error(
-                Code.NOT_READY, f"Redis (SERVE_REDIS_URL) broke off: {error}. Resume again."
-            )
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
-
-    async def _frames(self, key: str, seen: int) -> AsyncGenerator[bytes, None]:
         last: bytes | str = f"{seen}-0"
         while True:
             await self._redis.set(_read(key), b"", ex=MARK_S)
@@ -130,8 +148,11 @@ class Shelf:
                 yield fields[FRAME]
                 last = number
             if not found and not await self._redis.exists(_made(key)):
-                yield _error(Code.UPSTREAM_ERROR, LOST)
-                return
+                raise AbandonedError
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
 
     async def _exists(self, key: str) -> bool:
         try:
@@ -140,21 +161,21 @@ class Shelf:
             raise _silent(error) from error
 
 
-async def _next(kept: Kept, seen: int) -> list[bytes]:
+async def _next(kept: Kept, seen: int) -> Sequence[bytes]:
     """Return the frames after the first `seen`: none at the end, or when it is time for a mark."""
     try:
         async with asyncio.timeout(MARK_S / 3):
-            return await kept.beyond(seen)
+            return await kept.made(seen)
     except TimeoutError:
-        return []
-
-
-def _error(code: str, message: str) -> bytes:
-    return sse.encode(errors.envelope(code, message).model_dump_json())
+        return ()
 
 
 def _silent(error: Exception) -> UnavailableError:
     return UnavailableError(f"Redis (SERVE_REDIS_URL) does not answer: {error}. Try again.")
+
+
+def _asked(key: str) -> str:
+    return f"{key}:asked"
 
 
 def _stopped(key: str) -> str:
