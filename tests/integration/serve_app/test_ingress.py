@@ -46,7 +46,7 @@ def test_replicas_take_requests_on_loopback_alone(served: Gateway) -> None:
         (b"GET //evil.example/ HTTP/1.1", 404),
         (b"GET /\x00 HTTP/1.1", 400),
         (b"nonsense", 400),
-        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1", 400),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1", 400),
     ],
 )
 def test_bad_requests_are_refused_and_do_no_harm(
