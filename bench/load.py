@@ -5,7 +5,8 @@
 
 A closed loop (`--clients`) keeps that many requests in flight; an open loop (`--rate`) sends at
 exponentially spaced times whatever the server does. A request counts as served only if its status
-was 200, its stream ended with [DONE], and its token count is the one asked for.
+was 200, its stream said why it ended (not every peer sends [DONE] too), and its token count is the
+one asked for.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Sample:
         return sample
     sample.total_s = time.perf_counter() - sample.sent_at
     if not done:
-        sample.error = sample.error or "stream ended without [DONE]"
+        sample.error = sample.error or "stream ended without a reason"
     elif sample.output_tokens != body["max_tokens"]:
         sample.error = f"{sample.output_tokens} tokens instead of {body['max_tokens']}"
     return sample
@@ -134,20 +135,22 @@ async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Sample:
 
 async def _read(chunks: AsyncIterator[bytes], sample: Sample) -> bool:
     """Read one stream into `sample`; return whether it ended as it should."""
+    finished = False
     async for event in sse.decode(chunks):
         if event.data == sse.DONE:
-            return sample.error is None
+            break
         frame = json.loads(event.data)
         if "error" in frame:
             sample.error = f"error frame {frame['error'].get('code')}"
             continue
-        choices = frame.get("choices")
-        if choices and choices[0]["delta"].get("content"):
-            sample.token_times.append(time.perf_counter() - sample.sent_at)
+        for choice in frame.get("choices") or ():
+            finished = finished or choice.get("finish_reason") is not None
+            if choice["delta"].get("content"):
+                sample.token_times.append(time.perf_counter() - sample.sent_at)
         if usage := frame.get("usage"):
             sample.prompt_tokens = usage["prompt_tokens"]
             sample.output_tokens = usage["completion_tokens"]
-    return False
+    return finished and sample.error is None
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:

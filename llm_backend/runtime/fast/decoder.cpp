@@ -65,10 +65,13 @@ class Decoder {
     void embed(int member) {
         const Value* embedding = static_cast<const Value*>(model.embedding);
         const Share rows(b.tokens, member, team.size());
-        for (int t = rows.begin; t < rows.end; ++t)
+        std::vector<Value> unpacked(s.hidden);
+        for (int t = rows.begin; t < rows.end; ++t) {
+            const Value* row = embedding ? embedding + long(b.ids[t]) * s.hidden : unpacked.data();
+            if (!embedding) unpack<T>(static_cast<const Value*>(model.head), b.ids[t], s.hidden, unpacked.data());
             for (int i = 0; i < s.hidden; i += LANES)
-                store(&residual[size_t(t) * s.hidden + i],
-                      T::load16(embedding + long(b.ids[t]) * s.hidden + i));
+                store(&residual[size_t(t) * s.hidden + i], T::load16(row + i));
+        }
     }
 
     void normalize(const float* norm, int member) {

@@ -91,4 +91,11 @@ inline void pack(const typename T::Value* weights, int columns, int depth, typen
     }
 }
 
+// Take one column [depth] out of the panels again.
+template <class T>
+inline void unpack(const typename T::Value* packed, int column, int depth, typename T::Value* to) {
+    const auto* panel = packed + long(column / LANES) * LANES * depth + column % LANES * T::STEP;
+    for (int k = 0; k < depth; ++k) to[k] = panel[long(k / T::STEP) * LANES * T::STEP + k % T::STEP];
+}
+
 }  // namespace isthmus

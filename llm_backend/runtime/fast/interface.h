@@ -24,7 +24,7 @@ struct LayerAddresses {
 
 struct ModelAddresses {
     const LayerAddresses* layers;
-    const void *embedding, *head;
+    const void *embedding, *head;               // [vocabulary, hidden], null where it is the packed head
     const float *final_norm, *cosines, *sines;  // tables are [max_context, head_size / 2]
     float* partial;                             // [max_tokens, hidden], what the ranks add up
 };

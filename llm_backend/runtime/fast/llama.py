@@ -107,10 +107,15 @@ class Llama:
         gate_up = torch.stack(halves, dim=1).view(-1, self.hidden)
         return [qkv, _take(attention.o_proj), gate_up, _take(mlp.down_proj)]
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output head is the whole embedding."""
+        return self._head.weight is self.embedding
+
     def take_head(self) -> Tensor:
         """Return the output head [columns, head_depth]; one that is the embedding stays."""
         weight: Tensor = self._head.weight
-        return weight.detach() if weight is self.embedding else _take(self._head)
+        return weight.detach() if self.is_tied else _take(self._head)
 
     @staticmethod
     def norms(layer: Any) -> list[Tensor]:

@@ -104,9 +104,11 @@ class FastRunner:
             norms = [self._hold(n.float()) for n in decoder.norms(layer)]
             places = [*weights, *norms, cache.keys, cache.values]
             addresses[i] = library.LayerAddresses(*(t.data_ptr() for t in places))
+        tied = decoder.is_tied
         head = self._pack(decoder.take_head())
         cosines, sines = (self._hold(t) for t in decoder.rotary_tables(sizes.max_context))
-        embedding = self._hold(decoder.embedding.clone())
+        # A head that is the embedding is kept once: rows are taken out of its panels.
+        embedding = self._hold(torch.empty(0) if tied else decoder.embedding.clone())
         norm = self._hold(decoder.final_norm.float().clone())
         places = [embedding, head, norm, cosines, sines, self._partial]
         model = library.ModelAddresses(

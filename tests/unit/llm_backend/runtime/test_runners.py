@@ -137,6 +137,27 @@ def test_a_ragged_step_equals_each_sequence_alone(
     assert compared > 20
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3.5e-2)])
+def test_a_head_that_is_the_embedding_is_held_once(
+    tiny_llama: Path, kernel_cache: Path, tmp_path: Path, dtype: torch.dtype, tolerance: float
+) -> None:
+    whole = LlamaForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    whole.config.tie_word_embeddings = True
+    whole.lm_head.weight = whole.model.embed_tokens.weight
+    whole.save_pretrained(tmp_path / "tied")
+    loaded = load(tmp_path / "tied", dtype)
+    sizes = Sizes(BLOCK, max_tokens=256, max_context=160, ranks=1, threads=2)
+    prepared = prepare(loaded, sizes, kernel_cache)
+    assert prepared.llama.is_tied
+    running = FastRunner(prepared, loaded, caches(loaded, dtype), sizes, Progress(None))
+    for plan, sampled in steps(0):
+        for row, tokens in zip(running.run(plan), sampled, strict=True):
+            with torch.inference_mode():
+                want = whole(torch.tensor([tokens])).logits[0, -1]
+            assert (row - want).norm() / want.norm() < tolerance
+    running.close()
+
+
 def test_the_kernels_take_the_weights_over(tiny_llama: Path, kernel_cache: Path) -> None:
     loaded = load(tiny_llama, torch.bfloat16)
     sizes = Sizes(BLOCK, max_tokens=16, max_context=32, ranks=1, threads=1)
