@@ -21,6 +21,8 @@ END_OF_CHUNKS = b"0\r\n\r\n"
 HEAD_END = b"\r\n\r\n"
 FIRST_WORD = re.compile(rb'"content": ?"(?!")')
 """Of a streamed chunk; the role frame's is empty."""
+LAST_WORD = re.compile(rb'data: \[DONE\]|"finish_reason": ?"')
+"""What ends a stream; not every peer sends [DONE]."""
 
 
 @dataclass
@@ -133,7 +135,7 @@ async def _answer(
 
 async def _chunks(reader: asyncio.StreamReader, begun: float, timings: Timings | None) -> bool:
     """Read a chunked body; return whether it ended as its protocol asks."""
-    tail, told = b"", timings is None
+    tail, told, done = b"", timings is None, timings is None
     for part in itertools.count():
         data = await reader.read(65536)
         if not data:
@@ -141,7 +143,7 @@ async def _chunks(reader: asyncio.StreamReader, begun: float, timings: Timings |
         if not told and timings is not None and FIRST_WORD.search(tail + data):
             timings.first_words.append(time.perf_counter() - begun)
             told = True
-        done = timings is None or b"data: [DONE]" in tail + data
+        done = done or LAST_WORD.search(tail + data) is not None
         tail = (tail + data)[-4096:]
         if tail.endswith(END_OF_CHUNKS):
             return done or part == 0
