@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,10 @@ MARK_S = 4
 """Seconds that a mark lasts; it is renewed three times as often."""
 BLOCK_MS = 1000
 """Longest wait for a frame before the marks are looked at."""
+PUT_TIMEOUT_S = 1.0
+"""Longest that a reader waits for Redis to take a frame."""
+PAUSE_S = 5.0
+"""How long Redis is left alone after it did not answer."""
 FRAME, END = b"frame", b"end"
 
 
@@ -48,6 +53,12 @@ class Shelf:
     def __init__(self, url: str, window_s: float) -> None:
         self._redis: Redis = Redis.from_url(url, socket_timeout=MARK_S)
         self._seconds = math.ceil(window_s)
+        self._resting_until = 0.0
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether Redis just failed, and is not asked to take anything for a moment."""
+        return time.monotonic() < self._resting_until
 
     async def copy(self, key: str, kept: Kept, asked: bytes) -> None:
         """Put what was asked here, and the frames of the answer as they come, until it ends.
@@ -57,16 +68,19 @@ class Shelf:
         """
         seen, ended = kept.copied or 0, False
         try:
-            await self._redis.set(_asked(key), asked, ex=self._seconds + MARK_S)
+            async with asyncio.timeout(PUT_TIMEOUT_S):
+                await self._redis.set(_asked(key), asked, ex=self._seconds + MARK_S)
             while not ended:
                 frames = await _next(kept, seen)
                 ended = kept.ended and len(kept.frames) == seen + len(frames)
-                if await self._put(key, seen, frames, ended=ended):
-                    kept.cancel()
+                async with asyncio.timeout(PUT_TIMEOUT_S):
+                    if await self._put(key, seen, frames, ended=ended):
+                        kept.cancel()
                 seen += len(frames)
                 kept.let_read(seen)
-        except (RedisError, OSError) as error:
-            logger.warning("An answer cannot be continued by other replicas: %s", error)
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            self._resting_until = time.monotonic() + PAUSE_S
+            logger.warning("Answers cannot be continued by other replicas now: %r", error)
         finally:
             kept.let_read(None)
 

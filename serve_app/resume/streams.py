@@ -66,7 +66,7 @@ class Streams:
     def _begin(self, key: str, kept: Kept, frames: Frames, asked: bytes) -> None:
         self._kept[key] = kept
         kept.maker = asyncio.create_task(_make(kept, frames))
-        if self._shelf is not None:
+        if self._shelf is not None and not self._shelf.is_resting:
             kept.copied = len(kept.frames)
             kept.copier = asyncio.create_task(self._shelf.copy(key, kept, asked))
         self._left(key, kept)  # a reader that never begins is one that left

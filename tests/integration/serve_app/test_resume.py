@@ -202,6 +202,31 @@ async def test_without_redis_the_replica_itself_still_continues() -> None:
             await streams.resume("acme", "other.1", never)
 
 
+async def test_a_silent_redis_delays_one_answer_by_a_moment() -> None:
+    held = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        writer.close()
+
+    async def first_frame(streams: Streams, name: str) -> float:
+        source, begun = Source(), asyncio.get_running_loop().time()
+        reader = streams.keep("acme", name, source.frames(), b"asked")
+        assert reader is not None
+        source.send(b"1", None)
+        assert [frame async for frame in reader] == [b"1"]
+        return asyncio.get_running_loop().time() - begun
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"redis://127.0.0.1:{port}/0"
+        settings = ServeSettings(redis_url=url, resume_window_s=1)  # type: ignore[arg-type]
+        async with aclosing(Streams(settings)) as streams:
+            assert 0.9 < await first_frame(streams, "a") < 3
+            assert await first_frame(streams, "b") < 0.5
+        held.set()
+
+
 @needs_redis
 async def test_another_replica_stops_it(replicas: tuple[Streams, Streams]) -> None:
     here, there = replicas
