@@ -22,6 +22,7 @@ from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Passage, Question, SearchQuery
 from tests.support import postgres
 from tests.support.rag import passage
+from tests.support.sqlite import connections_end
 
 FIRST = "Which taint do the GPU pools carry?"
 SECRET = "A passage's text that no conversation needs to keep."
@@ -167,3 +168,4 @@ async def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         async with house(url) as made:
             with pytest.raises(MemoryStoreError, match="RAG_MEMORY_URL"):
                 await made.ask(FIRST)
+    await connections_end()

@@ -13,6 +13,7 @@ import pytest
 from rag_graph.errors import MemoryStoreError
 from serve_app.auth import Key, Keys
 from serve_app.feedback import FeedbackStore
+from tests.support.sqlite import connections_end
 
 PATH = "/v1/feedback"
 
@@ -93,3 +94,4 @@ async def test_a_database_that_fails_is_told_of(tmp_path: Path) -> None:
     store = FeedbackStore(str(tmp_path))  # a folder
     with pytest.raises(MemoryStoreError, match="RAG_MEMORY_URL"):
         await store.put("acme", "a", {"rating": "up"})
+    await connections_end()
