@@ -180,10 +180,10 @@ def key_file(directory: Path) -> Path:
 
 
 def add_document(system: Cluster) -> None:
-    """Put one document in, so that there is something to find."""
+    """Put one document in and wait until it is found: without it no question reaches the LLM."""
     with system.http(headers={"authorization": "Bearer quiet"}) as http:
-        added = http.post("/v1/documents", files={"file": ("pools.md", POOLS)})
-        assert added.is_success, added.text
+        added = http.post("/v1/documents?wait=60", files={"file": ("pools.md", POOLS)})
+        assert added.is_success and added.json()["status"] == "done", added.text
 
 
 def clients_of(system: Cluster) -> httpx.AsyncClient:
