@@ -143,6 +143,12 @@ class RagSettings(BaseSettings):
         ge=256,
         description="Chunks from which on dense search uses an approximate index.",
     )
+    resident_bytes: int = Field(
+        default=32 * 2**20,
+        ge=0,
+        description="Memory for small collections, which are searched in it while they do not "
+        "change: 32 MiB hold some 10,000 chunks. 0: none.",
+    )
     context_tokens: int = Field(
         default=1000, ge=64, description="Most tokens of passages put into a prompt."
     )

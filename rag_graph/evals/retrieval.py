@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from rag_graph.evals import metrics
 from rag_graph.evals.datasets import Dataset
 from rag_graph.ingest.pipeline import Ingestor
-from rag_graph.retrieval.collection import Row
 from rag_graph.retrieval.embedder import Embedder, Embedders
+from rag_graph.retrieval.resident import Row
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, RerankerError, StoreError
 from rag_graph.retrieval import schema
-from rag_graph.retrieval.collection import Collection, Ranking, Row
+from rag_graph.retrieval.collection import Collection
 from rag_graph.retrieval.embedder import Embedders, open_embedders
 from rag_graph.retrieval.fusion import fuse
 from rag_graph.retrieval.reranker import Reranker, open_reranker
+from rag_graph.retrieval.resident import Ranking, Row
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, Passage, SearchQuery
@@ -131,12 +132,18 @@ class Retriever:
         vector = (await embedder.embed([query.text]))[0]
         for _ in range(MAX_SEARCHES):
             limit = self._settings.candidates
-            dense, bm25 = await asyncio.gather(
-                collection.dense(vector, limit, where), collection.bm25(query.text, limit, where)
-            )
+            resident = await collection.resident()
+            if resident is None:
+                dense, bm25 = await asyncio.gather(
+                    collection.dense(vector, limit, where),
+                    collection.bm25(query.text, limit, where),
+                )
+            else:
+                dense = resident.dense(vector, limit, query.filters)
+                bm25 = await collection.bm25(query.text, limit, where)
             fused = combine(dense, bm25, self._settings.rank_constant)
             chosen = choose(fused)
-            rows = await collection.rows(chosen)
+            rows = await collection.rows(chosen) if resident is None else resident.rows(chosen)
             if len(rows) == len(chosen):
                 return _Found(fused, dense, bm25, rows)
         raise StoreError(f"Collection {info.name!r} changes faster than it can be read. Try again.")

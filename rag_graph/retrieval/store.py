@@ -16,6 +16,7 @@ from rag_graph.retrieval.boundary import store_errors
 from rag_graph.retrieval.collection import Collection, CollectionInfo
 from rag_graph.retrieval.embedder import Embedder
 from rag_graph.retrieval.locks import WriterLock
+from rag_graph.retrieval.resident import Residents
 from rag_graph.settings import RagSettings
 
 FULL_TEXT = FTS(stem=True, remove_stop_words=True, ascii_folding=True, with_position=False)
@@ -31,6 +32,7 @@ class Store:
         self._collections: lancedb.AsyncTable | None = None
         self._known: tuple[int, dict[str, CollectionInfo]] | None = None
         self._lock = WriterLock(settings.store_uri, schema.COLLECTIONS_TABLE)
+        self._residents = Residents(settings.resident_bytes)
         self._open: dict[tuple[str, int], Collection] = {}
 
     @classmethod
@@ -174,7 +176,7 @@ class Store:
                     )
                     for kind in ("documents", "chunks")
                 ]
-            self._open[key] = Collection(info, documents, chunks, self._settings)
+            self._open[key] = Collection(info, documents, chunks, self._settings, self._residents)
         return self._open[key]
 
     async def create(self, info: CollectionInfo) -> Collection:
