@@ -183,7 +183,8 @@ def add_document(system: Cluster) -> None:
     """Put one document in and wait until it is found: without it no question reaches the LLM."""
     with system.http(headers={"authorization": "Bearer quiet"}) as http:
         added = http.post("/v1/documents?wait=60", files={"file": ("pools.md", POOLS)})
-        assert added.is_success and added.json()["status"] == "done", added.text
+        assert added.is_success, added.text
+        assert added.json()["status"] == "done", added.text
 
 
 def clients_of(system: Cluster) -> httpx.AsyncClient:

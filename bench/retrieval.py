@@ -21,7 +21,8 @@ from typing import Any
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.graph import RagGraph
 from rag_graph.ingest.pipeline import Ingestor
-from rag_graph.llm.client import End, LLMClient, Output, Piece
+from rag_graph.llm.client import LLMClient
+from rag_graph.llm.transcript import End, Output, Piece
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, Question, SearchQuery
 from tests.support.rag import passage, pdf

@@ -14,9 +14,9 @@ from contracts.openai import ChatCompletionRequest, ChatMessage, Usage
 from contracts.tools import Message, Tool, ToolRequest
 from rag_graph import questions, routing
 from rag_graph.errors import LLMStreamError, LLMUnavailableError
-from rag_graph.llm.client import End, Output, ToolCall
 from rag_graph.llm.pool import LLM
 from rag_graph.llm.router import ModelRouter
+from rag_graph.llm.transcript import End, Output, ToolCall
 from rag_graph.routing import Decision, ModelEntry, Task, Wanted
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, Question, SearchQuery

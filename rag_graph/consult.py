@@ -15,7 +15,7 @@ from contracts.tools import ToolCall as SentCall
 from rag_graph import calls, prompts, tools
 from rag_graph.calls import Call, Services
 from rag_graph.errors import LLMRequestError, ToolError
-from rag_graph.llm.client import ToolCall
+from rag_graph.llm.transcript import ToolCall
 from rag_graph.state import Passage, Question
 from rag_graph.tools import Offered
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from contracts.openai import Usage
 from rag_graph.citations import MarkerFilter
-from rag_graph.llm.client import End, Output, Piece
+from rag_graph.llm.transcript import End, Output, Piece
 from rag_graph.repetition import LoopGuard
 from rag_graph.routing import ModelEntry
 from rag_graph.state import Token
@@ -37,6 +37,7 @@ class Draft:
         self._guard = LoopGuard()
         self._write = write
         self._written: list[str] = []
+        self._tokens = 0  # of what was not passed on yet
 
     @property
     def text(self) -> str:
@@ -53,9 +54,10 @@ class Draft:
         """Whether the model repeats itself; what it says from then on is not passed on."""
         return self._guard.looping
 
-    def add(self, text: str) -> None:
+    def add(self, piece: Piece) -> None:
         """Pass on what can be passed on."""
-        self._pass_on(self._guard.feed(self._markers.feed(text)))
+        self._tokens += piece.tokens
+        self._pass_on(self._guard.feed(self._markers.feed(piece.text)))
 
     def end(self) -> None:
         """Pass on what was held back."""
@@ -64,7 +66,8 @@ class Draft:
     def _pass_on(self, text: str) -> None:
         if text:
             self._written.append(text)
-            self._write(Token(text))
+            self._write(Token(text, self._tokens))
+            self._tokens = 0
 
 
 async def write(
@@ -81,17 +84,17 @@ async def write(
     Raises:
         LLMError: the model failed.
     """
-    draft, pieces = Draft(passages, writer), 0
+    draft, tokens = Draft(passages, writer), 0
     async with aclosing(answers):
         async for entry, output in answers:
             if isinstance(output, Piece):
-                pieces += 1
-                draft.add(output.text)
+                tokens += output.tokens
+                draft.add(output)
             else:
                 draft.end()
                 return _written(draft, output, entry, output.usage)
             if draft.looping:
-                counted = Usage.of(prompt_tokens, pieces)
+                counted = Usage.of(prompt_tokens, tokens)
                 return _written(draft, End("stop", None, entry.name), entry, counted)
     raise AssertionError("a stream of a model ended without its end")
 

@@ -18,7 +18,7 @@ from rag_graph import consult as consulting
 from rag_graph.calls import Call, Services
 from rag_graph.citations import cite
 from rag_graph.evidence import evidence, is_enough
-from rag_graph.llm.client import End
+from rag_graph.llm.transcript import End
 from rag_graph.routing import Decision, ModelEntry, Task
 from rag_graph.state import Answered, Passage, Question, Retrieved, SearchQuery, Token
 

@@ -106,6 +106,8 @@ class Token:
     """Event: the next piece of the answer's text."""
 
     text: str
+    tokens: int = 1
+    """About how many tokens of the model it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from contextlib import aclosing
 
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph.errors import EmbedderError, LLMError, LLMRequestError, StoreError
-from rag_graph.llm.client import Output, Piece
 from rag_graph.llm.pool import LLM
+from rag_graph.llm.transcript import Output, Piece
 from rag_graph.state import Answered, Citation, Event, Passage, Question, Retrieved, Token
 from serve_app.errors import BusyError, UnavailableError
 from serve_app.metrics import Metrics
@@ -102,7 +102,7 @@ class Degrading:
             async for output in outputs:
                 if isinstance(output, Piece):
                     text.append(output.text)
-                    yield Token(output.text)
+                    yield Token(output.text, output.tokens)
                 else:
                     facts = {"degraded": True, "grounded": False, "reason": str(reason)}
                     yield Answered(

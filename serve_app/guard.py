@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from contracts import headers
 from contracts.openai import ChatCompletionRequest, Usage
-from rag_graph.llm.client import End, Output, Piece
+from rag_graph.llm.transcript import End, Output, Piece
 from rag_graph.state import Answered, Event, Question, Token
 from serve_app.auth import Key
 
@@ -117,7 +117,8 @@ class _Account:
     services: Services
     key: Key
     began: float
-    pieces: int = 0
+    tokens: int = 0
+    """Of the answer, so far."""
     used: Usage | None = None
 
     async def kept(self, events: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -128,7 +129,7 @@ class _Account:
                     self._note(event)
                     yield event
         finally:
-            used = self.used or Usage.of(0, self.pieces)  # broken off: what was sent, at least
+            used = self.used or Usage.of(0, self.tokens)  # broken off: what was sent, at least
             self.services.metrics.count_tokens(
                 self.key.tenant, used.prompt_tokens, used.completion_tokens
             )
@@ -136,9 +137,9 @@ class _Account:
 
     def _note(self, event: Event | Output) -> None:
         if isinstance(event, Token | Piece):
-            if not self.pieces:
+            if not self.tokens:
                 self.services.metrics.ttft.observe(_now() - self.began)
-            self.pieces += 1
+            self.tokens += event.tokens
         elif isinstance(event, Answered):
             all_calls = event.metadata.get("tokens")
             self.used = (

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from contracts.openai import ChatCompletionRequest
-from rag_graph.llm.client import Piece
+from rag_graph.llm.transcript import Piece
 from rag_graph.state import Answered, Event, Token
 from serve_app import guard
 from serve_app.auth import Key
@@ -48,7 +48,7 @@ async def answer(
         async for output in outputs:
             if isinstance(output, Piece):
                 text.append(output.text)
-                yield Token(output.text)
+                yield Token(output.text, output.tokens)
             else:
                 reason, usage, model = output.finish_reason, output.usage, output.model
                 yield Answered("".join(text), (), reason, usage, model)

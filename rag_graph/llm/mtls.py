@@ -9,19 +9,20 @@ import httpx
 
 from contracts import tls
 from rag_graph.errors import LLMTlsError
+from rag_graph.llm.transport import Transport
 
 LOOK_S = 5.0
 """Seconds after which a request looks whether the certificate was renewed."""
 
 
-class MutualTlsTransport(httpx.AsyncHTTPTransport):
+class MutualTlsTransport(Transport):
     """Shows a certificate, checks the service's name, and takes renewed files as it goes.
 
     It looks at the files when a request comes, not by a task of its own: a client has no moment
     at which such a task could be started, and none is needed while nobody asks.
     """
 
-    def __init__(self, files: tls.TlsFiles, limits: httpx.Limits) -> None:
+    def __init__(self, files: tls.TlsFiles) -> None:
         """Read the files.
 
         Raises:
@@ -36,7 +37,7 @@ class MutualTlsTransport(httpx.AsyncHTTPTransport):
                 f"RAG_LLM_TLS_KEY={files.key}."
             ) from error
         self._next_look = 0.0
-        super().__init__(verify=self._renewal.context, limits=limits)
+        super().__init__(self._renewal.context)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, with the certificate of today if it needs a new connection."""

@@ -10,9 +10,10 @@ from typing import Protocol
 
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
-from rag_graph.llm.client import LIMITS, LLMClient, OnLoad, Output
+from rag_graph.llm.client import LLMClient, OnLoad
 from rag_graph.llm.endpoint import Endpoint, pick
 from rag_graph.llm.mtls import MutualTlsTransport
+from rag_graph.llm.transcript import Output
 from rag_graph.settings import RagSettings
 from rag_graph.state import Starting
 
@@ -231,7 +232,7 @@ def own_endpoint(url: str, settings: RagSettings) -> LLMClient:
         LLMTlsError: the files for mutual TLS cannot be used.
     """
     files = settings.llm_tls
-    transport = MutualTlsTransport(files, LIMITS) if files else None
+    transport = MutualTlsTransport(files) if files else None
     key = settings.llm_api_key.get_secret_value()
     return LLMClient(url, key, transport, settings.connect_timeout_s)
 

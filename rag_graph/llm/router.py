@@ -9,8 +9,9 @@ from contextlib import aclosing
 
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, ModelTableError
-from rag_graph.llm.client import OnLoad, Output
+from rag_graph.llm.client import OnLoad
 from rag_graph.llm.pool import LLMPool, furthest, own_endpoint, plain_endpoint
+from rag_graph.llm.transcript import Output
 from rag_graph.routing import ModelEntry
 from rag_graph.settings import RagSettings
 from rag_graph.state import Starting

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph.errors import RagError
-from rag_graph.llm.client import Piece
+from rag_graph.llm.transcript import Piece
 from rag_graph.state import DEFAULT_COLLECTION, Answered, Question, SearchQuery, Token
 from serve_app import guard
 from serve_app.auth import Key, Right

@@ -13,7 +13,8 @@ from contracts.openai import ChatCompletionRequest, ChatMessage, Model
 from rag_graph.errors import LLMTimeoutError, LLMUnavailableError, StoreError
 from rag_graph.graph import RagGraph, build
 from rag_graph.llm.asgi_transport import StreamingASGITransport
-from rag_graph.llm.client import End, LLMClient, Output, Piece
+from rag_graph.llm.client import LLMClient
+from rag_graph.llm.transcript import End, Output, Piece
 from rag_graph.nodes import NOT_FOUND
 from rag_graph.settings import RagSettings
 from rag_graph.state import Answered, Event, Passage, Question, Retrieved, SearchQuery, Token

@@ -22,7 +22,8 @@ from rag_graph.errors import (
     LLMUnavailableError,
 )
 from rag_graph.llm.asgi_transport import StreamingASGITransport
-from rag_graph.llm.client import End, LLMClient, Piece
+from rag_graph.llm.client import LLMClient
+from rag_graph.llm.transcript import End, Piece
 
 REQUEST = ChatCompletionRequest(
     model="mock", messages=[ChatMessage(role="user", content="one two three")]

@@ -11,9 +11,10 @@ from contracts.mock_llm import Fault, MockLLM, MockSettings
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph.errors import LLMRequestError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
 from rag_graph.llm.asgi_transport import StreamingASGITransport
-from rag_graph.llm.client import End, LLMClient, Piece
+from rag_graph.llm.client import LLMClient
 from rag_graph.llm.endpoint import FAILURES_TO_OPEN
 from rag_graph.llm.pool import ATTEMPTS, LLMPool, open_llm
+from rag_graph.llm.transcript import End, Piece
 from rag_graph.settings import RagSettings
 
 REQUEST = ChatCompletionRequest(
