@@ -93,6 +93,11 @@ class RagSettings(BaseSettings):
     parse_processes: int = Field(
         default=1, ge=1, description="Documents that are parsed at the same time."
     )
+    parse_idle_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds without a document after which the parsing processes end.",
+    )
     ingest_documents: int = Field(
         default=8,
         ge=1,
@@ -148,6 +153,20 @@ class RagSettings(BaseSettings):
         ge=0,
         description="Memory for small collections, which are searched in it while they do not "
         "change: 32 MiB hold some 10,000 chunks. 0: none.",
+    )
+    index_cache_bytes: int = Field(
+        default=2 * 2**30,
+        ge=2**24,
+        description="Memory of a retriever for indices: a million chunks take 420 MiB, and a "
+        "search that finds them there takes a third of the time.",
+    )
+    metadata_cache_bytes: int = Field(
+        default=128 * 2**20, ge=2**20, description="Memory of a retriever for tables' metadata."
+    )
+    ingest_cache_bytes: int = Field(
+        default=32 * 2**20,
+        ge=2**16,
+        description="Memory of the ingestor for indices, and as much again for metadata.",
     )
     context_tokens: int = Field(
         default=1000, ge=64, description="Most tokens of passages put into a prompt."

@@ -55,7 +55,9 @@ class Jobs:
             EmbedderError: an embedding model cannot be loaded.
             StoreError: the store cannot be read or written.
         """
-        store, embedders = await asyncio.gather(Store.open(settings), open_embedders(settings))
+        store, embedders = await asyncio.gather(
+            Store.open(settings, writes=True), open_embedders(settings)
+        )
         jobs = cls(store, embedders, settings)
         await jobs.start()
         return jobs

@@ -79,7 +79,9 @@ class Ingestor:
         self._store = store
         self._embedders = embedders
         self._settings = settings
-        self._sandbox = Sandbox(limits_of(settings), settings.parse_processes)
+        self._sandbox = Sandbox(
+            limits_of(settings), settings.parse_processes, settings.parse_idle_s
+        )
         self._committer = Committer(store)
         self._embedding = asyncio.Semaphore(1)
         """One batch at a time: more only wait for each other's cores."""
@@ -92,7 +94,9 @@ class Ingestor:
             EmbedderError: the embedding model cannot be loaded.
             StoreError: the store cannot be reached.
         """
-        store, embedders = await asyncio.gather(Store.open(settings), open_embedders(settings))
+        store, embedders = await asyncio.gather(
+            Store.open(settings, writes=True), open_embedders(settings)
+        )
         return cls(store, embedders, settings)
 
     async def maintain(self, collection: str = DEFAULT_COLLECTION) -> None:

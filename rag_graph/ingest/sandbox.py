@@ -35,13 +35,17 @@ class Sandbox:
     """Up to `processes` parsing processes. They start when needed and serve many documents.
 
     A process that runs late, dies or outgrows its memory is killed; the next document gets a new
-    one. They end with this process: their stdin closes.
+    one. They end when no document has come for `idle_s` seconds, since one that has read a large
+    document keeps much memory, and with this process: their stdin closes.
     """
 
-    def __init__(self, limits: Limits, processes: int) -> None:
+    def __init__(self, limits: Limits, processes: int, idle_s: float = 60.0) -> None:
         self._limits = limits
         self._turn = asyncio.Semaphore(processes)
         self._idle: list[Process] = []
+        self._idle_s = idle_s
+        self._resting: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def parse(self, name: str, content: bytes) -> Parsed:
         """Return the text of the document `name`.
@@ -50,6 +54,7 @@ class Sandbox:
             DocumentError: it cannot be read within the limits; the message says why.
         """
         async with self._turn:
+            self._wake()
             process = self._idle.pop() if self._idle else await _start()
             reply = None
             try:
@@ -60,10 +65,29 @@ class Sandbox:
                     await _kill(process)
                 else:
                     self._idle.append(process)
+                    self._rest()
         return _decode(reply)
 
     async def aclose(self) -> None:
         """End the idle processes."""
+        self._wake()
+        if self._ending is not None:
+            await self._ending
+        await self._end_idle()
+
+    def _rest(self) -> None:
+        self._wake()
+        self._resting = asyncio.get_running_loop().call_later(self._idle_s, self._end)
+
+    def _wake(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+
+    def _end(self) -> None:
+        self._ending = asyncio.create_task(self._end_idle())
+
+    async def _end_idle(self) -> None:
         while self._idle:
             await _kill(self._idle.pop())
 

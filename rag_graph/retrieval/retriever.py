@@ -34,7 +34,7 @@ class Retriever:
         settings: RagSettings,
         reranker: Reranker | None = None,
     ) -> None:
-        self._store = store
+        self.store = store
         self._embedders = embedders
         self._settings = settings
         self._reranker = reranker
@@ -109,7 +109,7 @@ class Retriever:
         where = _check(query)
         while True:
             try:
-                collection = await self._store.collection(query.collection)
+                collection = await self.store.collection(query.collection)
             except CollectionNotFoundError:
                 if query.collection == DEFAULT_COLLECTION:
                     return None
@@ -117,7 +117,7 @@ class Retriever:
             try:
                 return await self._find_in(collection, query, where, choose)
             except StoreError:
-                if await self._store.is_live(collection.info):
+                if await self.store.is_live(collection.info):
                     raise  # else its tables were dropped amid the search: look what there is now
 
     async def _find_in(

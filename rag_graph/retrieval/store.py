@@ -26,7 +26,10 @@ FULL_TEXT = FTS(stem=True, remove_stop_words=True, ascii_folding=True, with_posi
 class Store:
     """One connection to the database. Open it with `Store.open`."""
 
-    def __init__(self, connection: lancedb.AsyncConnection, settings: RagSettings) -> None:
+    def __init__(
+        self, connection: lancedb.AsyncConnection, settings: RagSettings, caches: lancedb.Session
+    ) -> None:
+        self.caches = caches
         self._connection = connection
         self._settings = settings
         self._collections: lancedb.AsyncTable | None = None
@@ -36,18 +39,24 @@ class Store:
         self._open: dict[tuple[str, int], Collection] = {}
 
     @classmethod
-    async def open(cls, settings: RagSettings) -> Store:
+    async def open(cls, settings: RagSettings, *, writes: bool = False) -> Store:
         """Connect to the database of `settings`; a directory is made when it is missing.
+
+        Args:
+            settings: where it is, and what it may keep in memory.
+            writes: for a process that takes documents in and searches for none. LanceDB keeps
+                something of every commit, and would keep gigabytes; a writer needs little of it.
 
         Raises:
             StoreError: it cannot be reached.
         """
         interval = timedelta(seconds=settings.read_consistency_s)
         with store_errors(f"open {settings.store_uri}"):
+            caches = _caches(settings, writes=writes)
             connection = await lancedb.connect_async(
-                settings.store_uri, read_consistency_interval=interval
+                settings.store_uri, read_consistency_interval=interval, session=caches
             )
-            return cls(connection, settings)
+            return cls(connection, settings, caches)
 
     async def collection(self, name: str) -> Collection:
         """Return the live version of collection `name`.
@@ -303,3 +312,14 @@ class Store:
         """Create a version's table, or take the empty one that a killed writer left."""
         name = schema.table_name(info.name, kind, info.version)
         return await self._connection.create_table(name, schema=columns, exist_ok=True)
+
+
+def _caches(settings: RagSettings, *, writes: bool) -> lancedb.Session:
+    """Return what bounds LanceDB's caches: 6 and 1 GiB if nobody does."""
+    if writes:
+        size = settings.ingest_cache_bytes
+        return lancedb.Session(index_cache_size_bytes=size, metadata_cache_size_bytes=size)
+    return lancedb.Session(
+        index_cache_size_bytes=settings.index_cache_bytes,
+        metadata_cache_size_bytes=settings.metadata_cache_bytes,
+    )

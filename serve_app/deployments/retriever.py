@@ -16,10 +16,9 @@ class RetrieverReplica:
         # need not carry ONNX Runtime and LanceDB (about 200 MB) for that.
         from rag_graph.retrieval.catalog import Catalog
         from rag_graph.retrieval.retriever import Retriever
-        from rag_graph.retrieval.store import Store
 
         self._retriever = await Retriever.open(settings)
-        self._catalog = Catalog(await Store.open(settings))
+        self._catalog = Catalog(self._retriever.store)
 
     async def search(self, query: SearchQuery) -> list[Passage]:
         """Return the passages for `query`; see `Retriever.search` for what it raises."""

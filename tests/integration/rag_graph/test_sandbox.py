@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -39,6 +40,17 @@ async def test_one_process_reads_many_documents(sandbox: Sandbox) -> None:
     assert children() - before == first
     await sandbox.aclose()
     assert children() - before == set()
+
+
+async def test_processes_end_when_nothing_comes_and_start_again() -> None:
+    quick = Sandbox(LIMITS, 1, idle_s=0.1)
+    before = children()
+    for _ in range(2):
+        await quick.parse("a.md", b"text")
+        (worker,) = children() - before
+        await asyncio.to_thread(psutil.wait_procs, [psutil.Process(worker)], timeout=10)
+        assert children() == before
+    await quick.aclose()
 
 
 async def test_a_late_parse_is_killed_and_the_next_one_works(sandbox: Sandbox) -> None:
