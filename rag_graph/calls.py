@@ -19,7 +19,7 @@ from rag_graph.llm.router import ModelRouter
 from rag_graph.llm.transcript import End, Output, ToolCall
 from rag_graph.routing import Decision, ModelEntry, Task, Wanted
 from rag_graph.settings import RagSettings
-from rag_graph.state import Passage, Question, SearchQuery
+from rag_graph.state import Event, Passage, Question, SearchQuery
 from rag_graph.tools import Toolbox
 
 SearchFn = Callable[[SearchQuery], Awaitable[list[Passage]]]
@@ -59,13 +59,15 @@ class FirstModel:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the nodes work with; the same for every question."""
+    """What the nodes work with; but for `tell`, the same for every question."""
 
     search: SearchFn
     llm: LLM
     settings: RagSettings
     tools: Toolbox | None = None
     first_model: FirstModel = field(default_factory=FirstModel)
+    tell: Callable[[Event], None] = lambda _: None
+    """Passes an event on to who asked this question."""
 
 
 @dataclass(frozen=True, slots=True)

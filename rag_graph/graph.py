@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from dataclasses import replace
+from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -114,13 +116,25 @@ class RagGraph:
     async def _stream(
         self, graph: Compiled, question: Question, config: RunnableConfig | None
     ) -> AsyncGenerator[Event, None]:
-        events = graph.astream(
-            {"question": question},
-            config,
-            context=self._services,
-            stream_mode="custom",
-            durability="exit" if config else None,  # one write a turn, when it is whole
+        """Run the graph in a task of its own, and yield what its nodes tell.
+
+        Past LangGraph's custom stream, which waits for a task and a future at each event.
+        """
+        told: asyncio.Queue[Event | None] = asyncio.Queue()
+        run = asyncio.create_task(
+            graph.ainvoke(
+                {"question": question},
+                config,
+                context=replace(self._services, tell=told.put_nowait),
+                output_keys="abstained",  # all of the state is not needed, step after step
+                durability="exit" if config else None,  # one write a turn, when it is whole
+            )
         )
-        async with aclosing(cast("AsyncGenerator[Event, None]", events)) as stream:
-            async for event in stream:
+        run.add_done_callback(lambda _: told.put_nowait(None))
+        try:
+            while (event := await told.get()) is not None:
                 yield event
+            await run
+        finally:
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)

@@ -111,8 +111,13 @@ def _searches(question: Question, history: Sequence[ChatMessage]) -> bool:
     return question.retrieval == "always"
 
 
-def route(state: State, runtime: Runtime[Services]) -> Literal["converse", "decompose", "retrieve"]:
-    """Decide whether to search at all, and whether to take the question apart."""
+async def route(
+    state: State, runtime: Runtime[Services]
+) -> Literal["converse", "decompose", "retrieve"]:
+    """Decide whether to search at all, and whether to take the question apart.
+
+    A coroutine, as all that decide: LangGraph sends a plain function to a thread.
+    """
     if not _searches(state["question"], state["history"]):
         return "converse"
     hops = questions.is_multi_hop(state["standalone"])
@@ -121,7 +126,7 @@ def route(state: State, runtime: Runtime[Services]) -> Literal["converse", "deco
 
 async def converse(state: State, runtime: Runtime[Services]) -> Update:
     """Search for nothing: the conversation alone is answered from."""
-    runtime.stream_writer(Retrieved(()))
+    runtime.context.tell(Retrieved(()))
     return {"queries": (), "passages": (), "evidence": None}
 
 
@@ -159,7 +164,7 @@ async def retrieve(state: State, runtime: Runtime[Services]) -> Update:
     found = merge(await asyncio.gather(*searches))
     passages = prompts.select(found, services.settings.context_tokens)
     if not uses_tools(state, services):  # whose results are passages too
-        runtime.stream_writer(Retrieved(passages))
+        runtime.context.tell(Retrieved(passages))
     update: Update = {"passages": passages, "evidence": evidence(state["standalone"], found)}
     if services.settings.reranks and any(passage.relevance is None for passage in found):
         update["unaided"] = (*state.get("unaided", ()), "rerank")
@@ -181,11 +186,11 @@ def uses_tools(state: State, services: Services) -> bool:
     return services.tools is not None and questions.is_multi_hop(state["standalone"])
 
 
-def after_retrieve(
+async def after_retrieve(
     state: State, runtime: Runtime[Services]
 ) -> Literal["consult", "generate", "abstain"]:
     """Decide whether tools are asked, and else whether there is enough to answer from."""
-    return "consult" if uses_tools(state, runtime.context) else grade(state, runtime)
+    return "consult" if uses_tools(state, runtime.context) else await grade(state, runtime)
 
 
 async def consult(state: State, runtime: Runtime[Services]) -> Update:
@@ -196,7 +201,7 @@ async def consult(state: State, runtime: Runtime[Services]) -> Update:
     )
     both = merge([found.passages, state["passages"]])
     passages = prompts.select(both, services.settings.context_tokens)
-    runtime.stream_writer(Retrieved(passages))
+    runtime.context.tell(Retrieved(passages))
     return {
         "passages": passages,
         "tools": found.told(),
@@ -207,7 +212,7 @@ async def consult(state: State, runtime: Runtime[Services]) -> Update:
     }
 
 
-def grade(state: State, runtime: Runtime[Services]) -> Literal["generate", "abstain"]:
+async def grade(state: State, runtime: Runtime[Services]) -> Literal["generate", "abstain"]:
     """Decide whether there is enough to answer from."""
     threshold = runtime.context.settings.min_evidence
     enough = bool(state["passages"]) and is_enough(state["evidence"], threshold)
@@ -216,7 +221,7 @@ def grade(state: State, runtime: Runtime[Services]) -> Literal["generate", "abst
 
 async def abstain(state: State, runtime: Runtime[Services]) -> Update:
     """Say plainly that the documents hold no answer; no model is asked."""
-    runtime.stream_writer(Token(NOT_FOUND))
+    runtime.context.tell(Token(NOT_FOUND))
     model = state["question"].model or runtime.context.settings.llm_model or "none"
     end = End("stop", None, model)
     return {"text": NOT_FOUND, "end": end, "removed_markers": 0, "abstained": True}
@@ -236,7 +241,7 @@ async def generate(state: State, runtime: Runtime[Services]) -> Update:
     request = _request(services, question, messages, decision)
     answers = calls.stream(services, question, decision, request, state["deadline"])
     written = await generation.write(
-        answers, len(passages), wanted.prompt_tokens, runtime.stream_writer
+        answers, len(passages), wanted.prompt_tokens, runtime.context.tell
     )
     return {
         "text": written.text,
@@ -261,7 +266,7 @@ async def finish(state: State, runtime: Runtime[Services]) -> Update:
         model=end.model,
         metadata=_metadata(state),
     )
-    runtime.stream_writer(answered)
+    runtime.context.tell(answered)
     return {} if state["question"].thread_id is None else _said(state, answered)
 
 
