@@ -8,7 +8,9 @@ from torch import Tensor
 
 from llm_backend.engine.plan import StepPlan
 from llm_backend.errors import EngineStartError
+from llm_backend.runtime import huge_pages
 from llm_backend.runtime.attention import LayerCache, RaggedBatch
+from llm_backend.runtime.huge_pages import Arena
 from llm_backend.runtime.model import LoadedModel
 from llm_backend.runtime.progress import Progress
 
@@ -77,15 +79,16 @@ def allocate(
     Raises:
         EngineStartError: there is not enough memory.
     """
+    num_bytes = block_bytes(shapes, num_slots, dtype)
     try:
-        return [
-            LayerCache(
-                torch.zeros(num_slots, *shapes[i], dtype=dtype, device=device),
-                torch.zeros(num_slots, *shapes[i], dtype=dtype, device=device),
-            )
-            for i in range(len(shapes))
-        ]
-    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu":
+            memory = huge_pages.allocate(num_bytes).zero_()
+        else:
+            memory = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
+    except (RuntimeError, MemoryError, OSError) as error:
         raise EngineStartError(
             f"No memory for a KV cache of {num_slots} tokens; lower LLM_KV_CACHE_MIB. ({error})"
         ) from error
+    arena = Arena(memory)
+    places = [(num_slots, *shapes[i]) for i in range(len(shapes))]
+    return [LayerCache(arena.take(place, dtype), arena.take(place, dtype)) for place in places]

@@ -13,6 +13,9 @@
 
 namespace isthmus {
 
+constexpr int LINE = 64;   // bytes of the processor's cache
+constexpr int AHEAD = 4;   // groups of 16 tokens between fetching keys or values and using them
+
 // Some consecutive tokens of one sequence, as many as fill the rows of a product.
 struct Tile {
     int row, tokens, position;
@@ -137,6 +140,21 @@ class Attention {
         return static_cast<Value*>(layer.values) + head + long(panel) * LANES * s.block_size;
     }
 
+    // Fetch a group of 16 tokens: keys of the first `groups`, values of as many after them. Decodes
+    // read each once and from memory, in pieces too short for the processor to see what comes next.
+    void fetch(const LayerAddresses& layer, const Tile& tile, int h, int groups, int g) const {
+        if (g >= 2 * groups) return;
+        const int token = g % groups * LANES, block = tile.blocks[token / s.block_size];
+        const int within = token % s.block_size;
+        if (g < groups) return prefetch(key_group(layer, block, h, within / LANES), LANES * s.head_size);
+        for (int panel = 0; panel < s.head_size / LANES; ++panel)
+            prefetch(value_panel(layer, block, h, panel) + within * LANES, LANES * LANES);
+    }
+
+    static void prefetch(const Value* from, int values) {
+        for (int i = 0; i < values; i += LINE / sizeof *from) __builtin_prefetch(from + i);
+    }
+
     template <int ROWS>
     void attend_tile(const LayerAddresses& layer, const Tile& tile, int h, Value* attended, int member) {
         float* score = &scores[size_t(member) * MAX_ROWS * context_stride];
@@ -150,6 +168,7 @@ class Attention {
         for (int panel = 0; panel < s.head_size / LANES; panel += 2) {
             Floats sums[ROWS][2] = {};
             for (int g = 0; g < groups; ++g) {
+                if (panel == 0) fetch(layer, tile, h, groups, groups + g + AHEAD);
                 const int block = tile.blocks[g * LANES / s.block_size];
                 const long within = long(g * LANES % s.block_size) * LANES;
                 const Value* const values[2] = {value_panel(layer, block, h, panel) + within,
@@ -170,6 +189,7 @@ class Attention {
     void score_rows(const LayerAddresses& layer, const Tile& tile, int h, int groups, float* score) {
         const Value* query = &queries[(size_t(h) * b.tokens + tile.row) * group * s.head_size];
         for (int g = 0; g < groups; g += 2) {
+            for (int j = 0; j < 2; ++j) fetch(layer, tile, h, groups, g + j + AHEAD);
             const Value* keys[2];
             for (int j = 0; j < 2; ++j) {
                 const int token = std::min(g + j, groups - 1) * LANES;

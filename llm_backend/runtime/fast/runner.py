@@ -12,10 +12,12 @@ from deepspeed import comm
 from torch import Tensor, nn
 
 from llm_backend.engine.plan import StepPlan
+from llm_backend.runtime import huge_pages
 from llm_backend.runtime.attention import LayerCache
 from llm_backend.runtime.fast import library
 from llm_backend.runtime.fast.library import Kernels
 from llm_backend.runtime.fast.llama import Llama, Sizes
+from llm_backend.runtime.huge_pages import Arena
 from llm_backend.runtime.model import LoadedModel
 from llm_backend.runtime.progress import Progress
 
@@ -66,7 +68,8 @@ class FastRunner:
         self._partial = torch.zeros(sizes.max_tokens, prepared.llama.hidden)
         self._all_reduce = library.AllReduce(self._add_ranks)
         self._keep: list[object] = [caches]
-        self._decoder = self._create(prepared.llama, caches, sizes)
+        arena = Arena(huge_pages.allocate(model.weights_bytes))
+        self._decoder = self._create(prepared.llama, caches, sizes, arena)
         _release(model.module)
 
     def run(self, plan: StepPlan) -> Tensor:
@@ -97,15 +100,17 @@ class FastRunner:
         """End the threads and free what the kernels allocated."""
         self._kernels.destroy(self._decoder)
 
-    def _create(self, decoder: Llama, caches: list[LayerCache], sizes: Sizes) -> int:
+    def _create(
+        self, decoder: Llama, caches: list[LayerCache], sizes: Sizes, arena: Arena
+    ) -> int:
         addresses = (library.LayerAddresses * len(decoder.layers))()
         for i, (layer, cache) in enumerate(zip(decoder.layers, caches, strict=True)):
-            weights = [self._pack(w) for w in decoder.take_weights(layer)]
+            weights = [self._pack(w, arena) for w in decoder.take_weights(layer)]
             norms = [self._hold(n.float()) for n in decoder.norms(layer)]
             places = [*weights, *norms, cache.keys, cache.values]
             addresses[i] = library.LayerAddresses(*(t.data_ptr() for t in places))
         tied = decoder.is_tied
-        head = self._pack(decoder.take_head())
+        head = self._pack(decoder.take_head(), arena)
         cosines, sines = (self._hold(t) for t in decoder.rotary_tables(sizes.max_context))
         # A head that is the embedding is kept once: rows are taken out of its panels.
         embedding = self._hold(torch.empty(0) if tied else decoder.embedding.clone())
@@ -120,10 +125,10 @@ class FastRunner:
             ctypes.byref(shape), ctypes.byref(model), sizes.threads, self._all_reduce
         )
 
-    def _pack(self, weights: Tensor) -> Tensor:
+    def _pack(self, weights: Tensor, arena: Arena) -> Tensor:
         """Return [columns, depth] weights in the kernels' panels."""
         source = weights.contiguous()
-        packed = self._hold(torch.empty_like(source))
+        packed = self._hold(arena.take(source.shape, source.dtype))
         self._kernels.pack(source.data_ptr(), *source.shape, packed.data_ptr())
         return packed
 
