@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from llm_backend.errors import EngineStartError
-from llm_backend.runtime import model, runner
+from llm_backend.runtime import model, runner, shared_memory
 from llm_backend.runtime.attention import LayerCache
 from llm_backend.runtime.fast.library import UnavailableError
 from llm_backend.runtime.fast.llama import Sizes
@@ -74,6 +74,7 @@ def load(model_dir: Path, settings: LlmSettings, rank: Rank, progress: Progress)
         max_context=max_model_len,
         ranks=rank.size,
         threads=torch.get_num_threads(),
+        rank=rank.index,
     )
     return Shard(
         model=loaded,
@@ -106,7 +107,8 @@ def _runner(
         return Runner(loaded, caches, settings.block_size, _device(settings, rank), progress)
     # What torch still does is small; its idle threads would spin beside the kernels'.
     torch.set_num_threads(1)
-    fast = FastRunner(prepared, loaded, caches, sizes, progress)
+    shared = shared_memory.allocate(rank, prepared.shared_bytes(sizes))
+    fast = FastRunner(prepared, loaded, caches, sizes, progress, shared)
     _give_back()
     return fast
 

@@ -13,8 +13,7 @@
 
 namespace isthmus {
 
-constexpr int LINE = 64;   // bytes of the processor's cache
-constexpr int AHEAD = 4;   // groups of 16 tokens between fetching keys or values and using them
+constexpr int AHEAD = 4;  // groups of 16 tokens between fetching keys or values and using them
 
 // Some consecutive tokens of one sequence, as many as fill the rows of a product.
 struct Tile {

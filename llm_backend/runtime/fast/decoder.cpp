@@ -6,6 +6,7 @@
 #include "attention.h"
 #include "gemm.h"
 #include "interface.h"
+#include "ranks.h"
 #include "team.h"
 #include "vector.h"
 
@@ -20,8 +21,8 @@ class Decoder {
         : s(shape),
           model(model),
           layers(model.layers, model.layers + shape.layers),
-          all_reduce(all_reduce),
           team(threads),
+          rank_sum(shape, model, all_reduce),
           attention(shape, model, threads),
           queues(shape.layers * QUEUES + 1) {
         const size_t n = shape.max_tokens + OVERREAD_ROWS;
@@ -107,7 +108,7 @@ class Decoder {
     void project_back(const Value* a, int depth, const void* weights, const Tiles& tiles, Queue& queue,
                       int member) {
         const bool shared = s.ranks > 1;
-        float* to = shared ? model.partial : residual.data();
+        float* to = shared ? rank_sum.part() : residual.data();
         gemm<T>(a, depth, b.tokens, depth, static_cast<const Value*>(weights), s.hidden, team.size(), tiles, queue,
                 [&](int row, int pair, Floats first, Floats second) {
                     float* at = to + size_t(row) * s.hidden + pair * 2 * LANES;
@@ -119,11 +120,11 @@ class Decoder {
     }
 
     void add_ranks(int member) {
-        if (member == 0) all_reduce(b.tokens);
+        if (member == 0) rank_sum.exchange(b.tokens);
         team.barrier();
         const Share rows(b.tokens, member, team.size());
         for (long i = long(rows.begin) * s.hidden; i < long(rows.end) * s.hidden; i += LANES)
-            store(&residual[i], load<Floats>(&residual[i]) + load<Floats>(model.partial + i));
+            store(&residual[i], load<Floats>(&residual[i]) + rank_sum.at(i));
         team.barrier();
     }
 
@@ -141,19 +142,37 @@ class Decoder {
         for (int i = rows.begin; i < rows.end; ++i)
             normalize_row(b.sampled_rows[i], model.final_norm, &normed[size_t(i) * s.hidden]);
         team.barrier();
+        float* part = rank_sum.logits(logits);
         gemm<T>(normed.data() + s.head_begin, s.hidden, b.sampled, s.head_depth,
-                static_cast<const Value*>(model.head), s.columns, team.size(), tiles, queues.back(), [&](int row, int pair, Floats first, Floats second) {
-                    float* to = logits + size_t(row) * s.columns + pair * 2 * LANES;
+                static_cast<const Value*>(model.head), s.columns, team.size(), tiles, queues.back(),
+                [&](int row, int pair, Floats first, Floats second) {
+                    float* to = part + size_t(row) * s.columns + pair * 2 * LANES;
                     store(to, first);
                     store(to + LANES, second);
                 });
+        if (model.shared) add_logits(logits, member);
+    }
+
+    // Only rank 0 samples, so only it adds up.
+    void add_logits(float* logits, int member) {
+        team.barrier();
+        if (member == 0) rank_sum.exchange(b.sampled);
+        team.barrier();
+        if (s.rank > 0) return;
+        const Share rows(b.sampled, member, team.size());
+        const long begin = long(rows.begin) * s.columns, end = long(rows.end) * s.columns;
+        for (int rank = 1; rank < s.ranks; ++rank) {
+            const float* other = rank_sum.logits_of(rank);
+            for (long i = begin; i < end; i += LANES)
+                store(logits + i, load<Floats>(logits + i) + load<Floats>(other + i));
+        }
     }
 
     const Shape s;
     const ModelAddresses model;
     const std::vector<LayerAddresses> layers;
-    const AllReduce all_reduce;
     Team team;
+    RankSum rank_sum;
     Attention<T> attention;
     std::vector<Queue> queues;  // one for each operation of a step that is shared out piecemeal
     enum { QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, QUEUES };

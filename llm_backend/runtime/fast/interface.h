@@ -10,7 +10,7 @@ extern "C" {
 
 struct Shape {
     int32_t layers, hidden, heads, kv_heads, head_size, intermediate, columns, block_size;
-    int32_t max_tokens, max_context, ranks;
+    int32_t max_tokens, max_context, ranks, rank;
     int32_t head_begin, head_depth;  // what of the hidden state this rank's output head takes
     float epsilon, scaling;
 };
@@ -26,7 +26,10 @@ struct ModelAddresses {
     const LayerAddresses* layers;
     const void *embedding, *head;               // [vocabulary, hidden], null where it is the packed head
     const float *final_norm, *cosines, *sines;  // tables are [max_context, head_size / 2]
-    float* partial;                             // [max_tokens, hidden], what the ranks add up
+    // Memory of all ranks, zero at first: of each 64 bytes, then of each two parts of a sum [max_tokens,
+    // hidden], then of each but rank 0 logits [max_tokens, columns]. Null where they share none.
+    void* shared;
+    float* partial;  // [max_tokens, hidden], what the ranks add up in that case
 };
 
 // A step plan, see engine/plan.py. `sampled_rows` are the tokens whose logits are wanted.

@@ -54,6 +54,7 @@ class Shape(ctypes.Structure):
                 "max_tokens",
                 "max_context",
                 "ranks",
+                "rank",
                 "head_begin",
                 "head_depth",
             )
@@ -86,7 +87,16 @@ class ModelAddresses(ctypes.Structure):
 
     _fields_ = [
         (name, Pointer)
-        for name in ("layers", "embedding", "head", "final_norm", "cosines", "sines", "partial")
+        for name in (
+            "layers",
+            "embedding",
+            "head",
+            "final_norm",
+            "cosines",
+            "sines",
+            "shared",
+            "partial",
+        )
     ]
 
 

@@ -32,6 +32,7 @@ class Sizes:
         max_tokens: of one step.
         max_context: of one sequence.
         ranks: among which the model is sharded.
+        rank: this one among them.
         threads: of this rank.
     """
 
@@ -40,6 +41,7 @@ class Sizes:
     max_context: int
     ranks: int
     threads: int
+    rank: int = 0
 
 
 class Llama:
@@ -143,6 +145,7 @@ class Llama:
             max_tokens=sizes.max_tokens,
             max_context=sizes.max_context,
             ranks=sizes.ranks,
+            rank=sizes.rank,
             head_begin=self.head_begin,
             head_depth=self.head_depth,
             epsilon=self._config.rms_norm_eps,

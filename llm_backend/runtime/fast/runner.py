@@ -21,6 +21,7 @@ from llm_backend.runtime.huge_pages import Arena
 from llm_backend.runtime.model import LoadedModel
 from llm_backend.runtime.progress import Progress
 
+_CACHE_LINE = 64
 _FORMATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -30,6 +31,16 @@ class Prepared:
 
     llama: Llama
     kernels: Kernels
+
+    def shared_bytes(self, sizes: Sizes) -> int:
+        """Return the size of the memory through which the ranks add up; see interface.h.
+
+        Most of it is logits, as many rows as a step could sample; what is never written takes up
+        no memory.
+        """
+        part, logits = sizes.max_tokens * self.llama.hidden, sizes.max_tokens * self.llama.columns
+        floats = 2 * sizes.ranks * part + (sizes.ranks - 1) * logits
+        return sizes.ranks * _CACHE_LINE + floats * torch.float32.itemsize
 
 
 def prepare(model: LoadedModel, sizes: Sizes, cache_dir: Path) -> Prepared:
@@ -51,6 +62,7 @@ class FastRunner:
         caches: of each layer; the kernels use the memory in a layout of their own.
         sizes: limits.
         progress: counts the steps.
+        shared: `shared_bytes` of memory of all ranks; without it they add up through DeepSpeed.
     """
 
     def __init__(
@@ -60,12 +72,15 @@ class FastRunner:
         caches: list[LayerCache],
         sizes: Sizes,
         progress: Progress,
+        shared: Tensor | None = None,
     ) -> None:
         self._kernels = prepared.kernels
         self._progress = progress
         self._vocab_size = model.vocab_size
         self._ranks = sizes.ranks
-        self._partial = torch.zeros(sizes.max_tokens, prepared.llama.hidden)
+        self._shared = torch.empty(0) if shared is None else shared
+        parts = sizes.max_tokens if shared is None else 0
+        self._partial = torch.zeros(parts, prepared.llama.hidden)
         self._all_reduce = library.AllReduce(self._add_ranks)
         self._keep: list[object] = [caches]
         arena = Arena(huge_pages.allocate(model.weights_bytes))
@@ -91,7 +106,7 @@ class FastRunner:
             len(plan.lengths), len(plan.tokens), len(sampled), *(a.ctypes.data for a in arrays)
         )
         self._kernels.step(self._decoder, ctypes.byref(batch), logits.data_ptr())
-        if self._ranks > 1 and len(sampled):
+        if self._ranks > 1 and len(sampled) and not len(self._shared):
             comm.inference_all_reduce(logits)
         self._progress.steps += 1
         return logits
@@ -100,9 +115,7 @@ class FastRunner:
         """End the threads and free what the kernels allocated."""
         self._kernels.destroy(self._decoder)
 
-    def _create(
-        self, decoder: Llama, caches: list[LayerCache], sizes: Sizes, arena: Arena
-    ) -> int:
+    def _create(self, decoder: Llama, caches: list[LayerCache], sizes: Sizes, arena: Arena) -> int:
         addresses = (library.LayerAddresses * len(decoder.layers))()
         for i, (layer, cache) in enumerate(zip(decoder.layers, caches, strict=True)):
             weights = [self._pack(w, arena) for w in decoder.take_weights(layer)]
@@ -115,7 +128,7 @@ class FastRunner:
         # A head that is the embedding is kept once: rows are taken out of its panels.
         embedding = self._hold(torch.empty(0) if tied else decoder.embedding.clone())
         norm = self._hold(decoder.final_norm.float().clone())
-        places = [embedding, head, norm, cosines, sines, self._partial]
+        places = [embedding, head, norm, cosines, sines, self._shared, self._partial]
         model = library.ModelAddresses(
             ctypes.cast(addresses, ctypes.c_void_p), *(t.data_ptr() for t in places)
         )

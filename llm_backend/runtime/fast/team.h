@@ -11,6 +11,23 @@
 
 namespace isthmus {
 
+// Wait for another core: for a moment by spinning, then by yielding.
+template <class Condition>
+inline void wait_until(Condition&& holds) {
+    constexpr int SPINS = 2000;
+    for (int spins = 0; !holds(); ++spins) {
+        if (spins >= SPINS) {
+            std::this_thread::yield();
+            continue;
+        }
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
+    }
+}
+
 class Team {
   public:
     explicit Team(int size) : size_(size) {
@@ -44,21 +61,10 @@ class Team {
             phase_.store(phase + 1, std::memory_order_release);
             return;
         }
-        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins)
-            spins < SPINS ? pause() : std::this_thread::yield();
+        wait_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
     }
 
   private:
-    static constexpr int SPINS = 2000;
-
-    static void pause() {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        asm volatile("yield");
-#endif
-    }
-
     void work(int member) {
         unsigned seen = 0;
         while (true) {

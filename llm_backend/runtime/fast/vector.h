@@ -13,6 +13,7 @@
 namespace isthmus {
 
 constexpr int LANES = 16;
+constexpr int LINE = 64;  // bytes of the processor's cache
 using Floats = float __attribute__((vector_size(64)));
 using Ints = int32_t __attribute__((vector_size(64)));
 using Words = uint32_t __attribute__((vector_size(64)));
