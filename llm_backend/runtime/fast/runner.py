@@ -39,8 +39,8 @@ class Prepared:
         no memory.
         """
         part, logits = sizes.max_tokens * self.llama.hidden, sizes.max_tokens * self.llama.columns
-        floats = 2 * sizes.ranks * part + (sizes.ranks - 1) * logits
-        return sizes.ranks * _CACHE_LINE + floats * torch.float32.itemsize
+        floats: int = 2 * sizes.ranks * part + (sizes.ranks - 1) * logits
+        return sizes.ranks * _CACHE_LINE + floats * ctypes.sizeof(ctypes.c_float)
 
 
 def prepare(model: LoadedModel, sizes: Sizes, cache_dir: Path) -> Prepared:
