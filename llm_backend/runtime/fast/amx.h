@@ -53,10 +53,16 @@ class Tiles {
     const bool allowed_;
 };
 
-// Sums of 16 or 32 rows and a pair of panels, [row block][panel][16][16].
-template <int BLOCKS>
-inline void multiply_tiles(const uint16_t* a, long stride, const uint16_t* first, const uint16_t* second,
-                           int depth, float* sums) {
+// Where the sums of rows and a pair of panels go: floats from one row, panel or block of 16 rows to the next.
+struct SumLayout {
+    long row, panel, block;
+};
+constexpr SumLayout TILE_BY_TILE = {LANES, TILE * LANES, 2 * TILE * LANES};
+
+// Sums of 16 or 32 rows of `a` and a pair of panels. `load(k)` fetches 32 deep of these into tiles 6 and 7.
+template <int BLOCKS, class Load>
+inline void multiply_tiles(const uint16_t* a, long stride, int depth, Load&& load, float* sums,
+                           const SumLayout& layout) {
     _tile_zero(0);
     _tile_zero(1);
     if constexpr (BLOCKS == 2) {
@@ -65,8 +71,7 @@ inline void multiply_tiles(const uint16_t* a, long stride, const uint16_t* first
     }
     for (int k = 0; k < depth; k += TILE_DEPTH) {
         _tile_loadd(4, a + k, stride * sizeof *a);
-        _tile_loadd(6, first + long(k) * LANES, 64);
-        _tile_loadd(7, second + long(k) * LANES, 64);
+        load(k);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         if constexpr (BLOCKS == 2) {
@@ -75,12 +80,29 @@ inline void multiply_tiles(const uint16_t* a, long stride, const uint16_t* first
             _tile_dpbf16ps(3, 5, 7);
         }
     }
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + TILE * LANES, 64);
+    const long bytes = layout.row * sizeof *sums;
+    _tile_stored(0, sums, bytes);
+    _tile_stored(1, sums + layout.panel, bytes);
     if constexpr (BLOCKS == 2) {
-        _tile_stored(2, sums + 2 * TILE * LANES, 64);
-        _tile_stored(3, sums + 3 * TILE * LANES, 64);
+        _tile_stored(2, sums + layout.block, bytes);
+        _tile_stored(3, sums + layout.block + layout.panel, bytes);
     }
+}
+
+// The same for up to 32 `rows`. Reads up to OVERREAD_ROWS rows of `a` too many.
+template <class Load>
+inline void multiply_rows_amx(const uint16_t* a, long stride, int rows, int depth, Load&& load, float* sums,
+                              const SumLayout& layout) {
+    if (rows > TILE)
+        multiply_tiles<2>(a, stride, depth, load, sums, layout);
+    else
+        multiply_tiles<1>(a, stride, depth, load, sums, layout);
+}
+
+// Fetch 32 deep of two panels.
+inline void load_panels(const uint16_t* first, const uint16_t* second) {
+    _tile_loadd(6, first, 64);
+    _tile_loadd(7, second, 64);
 }
 
 // As `multiply_pair` of gemm.h. Reads up to OVERREAD_ROWS rows of `a` too many.
@@ -90,10 +112,9 @@ inline void multiply_pair_amx(const uint16_t* a, long stride, int rows, int dept
     const uint16_t* second = first + long(LANES) * depth;
     alignas(64) float sums[4 * TILE * LANES];
     for (int row = 0; row < rows; row += 2 * TILE) {
-        if (rows - row > TILE)
-            multiply_tiles<2>(a + row * stride, stride, first, second, depth, sums);
-        else
-            multiply_tiles<1>(a + row * stride, stride, first, second, depth, sums);
+        multiply_rows_amx(
+            a + row * stride, stride, rows - row, depth,
+            [&](int k) { load_panels(first + long(k) * LANES, second + long(k) * LANES); }, sums, TILE_BY_TILE);
         for (int r = 0; r < 2 * TILE && row + r < rows; ++r) {
             const float* at = sums + (r / TILE * 2 * TILE + r % TILE) * LANES;
             emit(row + r, pair, load<Floats>(at), load<Floats>(at + TILE * LANES));
@@ -102,6 +123,8 @@ inline void multiply_pair_amx(const uint16_t* a, long stride, int rows, int dept
 }
 #else
 constexpr int OVERREAD_ROWS = 0;
+
+inline bool amx_allowed() { return false; }
 
 class Tiles {
   public:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "gemm.h"
@@ -35,18 +36,19 @@ class Attention {
           context_stride((shape.max_context + 2 * LANES - 1) / (2 * LANES) * 2 * LANES),
           positions(shape.max_tokens),
           slots(shape.max_tokens),
-          queries(size_t(shape.max_tokens) * shape.heads * shape.head_size),
-          scores(size_t(members) * MAX_ROWS * context_stride),
-          weights(size_t(members) * MAX_ROWS * context_stride) {}
+          queries((size_t(shape.max_tokens) * shape.heads + OVERREAD_ROWS) * shape.head_size),
+          scores(size_t(members) * TILE_ROWS * context_stride),
+          weights(size_t(members) * TILE_ROWS * context_stride) {}
 
     // Find every token's slot and cut the sequences into tiles. Called by one member, before a step.
     void lay_out(const Batch& batch) {
         b = batch;
         tiles.clear();
-        const int tile_tokens = std::max(1, MAX_ROWS / group);
         const int32_t* blocks = b.blocks;
         int row = 0;
         for (int i = 0; i < b.sequences; ++i) {
+            const bool wide = AMX && amx_allowed() && b.lengths[i] * group > MAX_ROWS;
+            const int tile_tokens = std::max(1, (wide ? TILE_ROWS : MAX_ROWS) / group);
             for (int t = 0; t < b.lengths[i]; ++t) {
                 const int position = b.starts[i] + t;
                 positions[row + t] = position;
@@ -75,12 +77,24 @@ class Attention {
         const int count = int(tiles.size()) * s.kv_heads;
         for (int i, end; queue.take(count, 1, i, end);) {
             const Tile& tile = tiles[i / s.kv_heads];
+            if constexpr (AMX)
+                if (tile.tokens * group > MAX_ROWS) {
+                    attend_wide_tile(layer, tile, i % s.kv_heads, attended, member);
+                    continue;
+                }
             with_rows(tile.tokens * group,
                       [&]<int ROWS>() { attend_tile<ROWS>(layer, tile, i % s.kv_heads, attended, member); });
         }
     }
 
   private:
+#if defined(ISTHMUS_AMX)
+    static constexpr bool AMX = std::is_same_v<T, BFloat16>;
+#else
+    static constexpr bool AMX = false;
+#endif
+    static constexpr int TILE_ROWS = AMX ? 2 * TILE : MAX_ROWS;  // of scores and weights
+
     // Rotate lanes i.. of a head's two halves.
     void rotate(int t, int i, const float* head, Floats& low, Floats& high) {
         const long at = long(positions[t]) * (s.head_size / 2) + i;
@@ -145,7 +159,7 @@ class Attention {
         if (g >= 2 * groups) return;
         const int token = g % groups * LANES, block = tile.blocks[token / s.block_size];
         const int within = token % s.block_size;
-        if (g < groups) return prefetch(key_group(layer, block, h, within / LANES), LANES * s.head_size);
+        if (g < groups) return prefetch(keys_of(layer, tile, h, g), LANES * s.head_size);
         for (int panel = 0; panel < s.head_size / LANES; ++panel)
             prefetch(value_panel(layer, block, h, panel) + within * LANES, LANES * LANES);
     }
@@ -156,8 +170,8 @@ class Attention {
 
     template <int ROWS>
     void attend_tile(const LayerAddresses& layer, const Tile& tile, int h, Value* attended, int member) {
-        float* score = &scores[size_t(member) * MAX_ROWS * context_stride];
-        Value* weight = &weights[size_t(member) * MAX_ROWS * context_stride];
+        float* score = &scores[size_t(member) * TILE_ROWS * context_stride];
+        Value* weight = &weights[size_t(member) * TILE_ROWS * context_stride];
         const int groups = (tile.position + tile.tokens + LANES - 1) / LANES;
         float inverse[ROWS];
         score_rows<ROWS>(layer, tile, h, groups, score);
@@ -174,13 +188,71 @@ class Attention {
                                                 value_panel(layer, block, h, panel + 1) + within};
                 multiply<T, ROWS, 2>(weight + g * LANES, context_stride, values, LANES, sums);
             }
-            for (int r = 0; r < ROWS; ++r) {
-                const size_t head = size_t(tile.row + r / group) * s.heads + h * group + r % group;
-                Value* to = attended + head * s.head_size + panel * LANES;
-                T::store16(to, sums[r][0] * inverse[r]);
-                T::store16(to + LANES, sums[r][1] * inverse[r]);
+            for (int r = 0; r < ROWS; ++r)
+                write_attended(attended, tile, h, r, panel, sums[r][0] * inverse[r], sums[r][1] * inverse[r]);
+        }
+    }
+
+    void write_attended(Value* attended, const Tile& tile, int h, int r, int panel, Floats first, Floats second) {
+        const size_t head = size_t(tile.row + r / group) * s.heads + h * group + r % group;
+        Value* to = attended + head * s.head_size + panel * LANES;
+        T::store16(to, first);
+        T::store16(to + LANES, second);
+    }
+
+#if defined(ISTHMUS_AMX)
+    // A prefill's tile of up to 32 rows: scores and sums are products of AMX.
+    void attend_wide_tile(const LayerAddresses& layer, const Tile& tile, int h, Value* attended, int member) {
+        float* score = &scores[size_t(member) * TILE_ROWS * context_stride];
+        Value* weight = &weights[size_t(member) * TILE_ROWS * context_stride];
+        const int rows = tile.tokens * group;
+        const int groups = (tile.position + tile.tokens + LANES - 1) / LANES;
+        const int paired = (groups + 1) / 2 * 2;  // the last pair's second group may have no weight
+        const Value* query = &queries[(size_t(h) * b.tokens + tile.row) * group * s.head_size];
+        for (int g = 0; g < paired; g += 2) {
+            const Value* first = keys_of(layer, tile, h, g);
+            const Value* second = keys_of(layer, tile, h, std::min(g + 1, groups - 1));
+            multiply_rows_amx(
+                query, s.head_size, rows, s.head_size,
+                [&](int k) { load_panels(first + long(k) * LANES, second + long(k) * LANES); },
+                score + g * LANES, {context_stride, LANES, TILE * context_stride});
+        }
+        float inverse[TILE_ROWS];
+        for (int r = 0; r < rows; ++r)
+            inverse[r] = soften(score + r * context_stride, tile.position + r / group + 1, paired,
+                                weight + r * context_stride);
+        for (int panel = 0; panel < s.head_size / LANES; panel += 2) {
+            alignas(64) float sums[4 * TILE * LANES];
+            multiply_rows_amx(
+                weight, context_stride, rows, paired * LANES,
+                [&](int k) { load_values(layer, tile, h, panel, k / LANES, groups); }, sums, TILE_BY_TILE);
+            for (int r = 0; r < rows; ++r) {
+                const float* at = sums + (r / TILE * 2 * TILE + r % TILE) * LANES;
+                write_attended(attended, tile, h, r, panel, load<Floats>(at) * inverse[r],
+                               load<Floats>(at + TILE * LANES) * inverse[r]);
             }
         }
+    }
+
+    // Two groups of 16 tokens are one tile's depth. They may lie in two blocks, so they are copied.
+    void load_values(const LayerAddresses& layer, const Tile& tile, int h, int panel, int g, int groups) const {
+        alignas(64) Value copy[2][2][LANES * LANES];
+        for (int j = 0; j < 2; ++j) {
+            const int token = std::min(g + j, groups - 1) * LANES, block = tile.blocks[token / s.block_size];
+            for (int p = 0; p < 2; ++p)
+                std::memcpy(copy[p][j], value_panel(layer, block, h, panel + p) + token % s.block_size * LANES,
+                            sizeof copy[p][j]);
+        }
+        load_panels(copy[0][0], copy[1][0]);
+    }
+#else
+    void attend_wide_tile(const LayerAddresses&, const Tile&, int, Value*, int) {}
+#endif
+
+    // The keys of group g of 16 tokens of a tile's sequence.
+    const Value* keys_of(const LayerAddresses& layer, const Tile& tile, int h, int g) const {
+        const int token = g * LANES;
+        return key_group(layer, tile.blocks[token / s.block_size], h, token % s.block_size / LANES);
     }
 
     // score[r][token] = query r . key of the token, for whole groups of 16 tokens.
@@ -189,12 +261,8 @@ class Attention {
         const Value* query = &queries[(size_t(h) * b.tokens + tile.row) * group * s.head_size];
         for (int g = 0; g < groups; g += 2) {
             for (int j = 0; j < 2; ++j) fetch(layer, tile, h, groups, g + j + AHEAD);
-            const Value* keys[2];
-            for (int j = 0; j < 2; ++j) {
-                const int token = std::min(g + j, groups - 1) * LANES;
-                keys[j] = key_group(layer, tile.blocks[token / s.block_size], h, token % s.block_size / LANES);
-            }
-            const Value* const panels[2] = {keys[0], keys[1]};
+            const Value* const panels[2] = {keys_of(layer, tile, h, g),
+                                            keys_of(layer, tile, h, std::min(g + 1, groups - 1))};
             Floats sums[ROWS][2] = {};
             multiply<T, ROWS, 2>(query, s.head_size, panels, s.head_size, sums);
             for (int r = 0; r < ROWS; ++r)
