@@ -1,6 +1,6 @@
-"""Figures of `rag_graph`: the graph's own cost, and the memory that a PDF takes. Prints JSON.
+"""Figures of `rag_graph`: the graph's own cost, a small search's, and a PDF's memory. Prints JSON.
 
-    python -m bench.retrieval graph | pdf
+    python -m bench.retrieval graph | search | pdf
 
 CPU times are the process's own. Search at size is measured by `bench.store`, embedding by
 `bench.embedding`.
@@ -13,6 +13,7 @@ import asyncio
 import json
 import random
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -23,6 +24,7 @@ from rag_graph.graph import RagGraph
 from rag_graph.ingest.pipeline import Ingestor
 from rag_graph.llm.client import LLMClient
 from rag_graph.llm.transcript import End, Output, Piece
+from rag_graph.retrieval.retriever import Retriever
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, Question, SearchQuery
 from tests.support.rag import passage, pdf
@@ -81,6 +83,38 @@ async def graph(_arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+async def small_search(_arguments: argparse.Namespace) -> dict[str, Any]:
+    """CPU of one search of small collections, embedding included: in LanceDB, and held in memory.
+
+    Both take turns; eight searches are under way at a time, as under load.
+    """
+    figures: dict[str, Any] = {}
+    for documents in (1, 50, 1000):
+        with tempfile.TemporaryDirectory() as folder:
+            settings = RagSettings(store_uri=folder)
+            ingestor = await Ingestor.open(settings)
+            contents = enumerate(texts(documents, 140))
+            await asyncio.gather(*(ingestor.ingest(f"{i}.md", c.encode()) for i, c in contents))
+            await ingestor.aclose()
+            ways = {
+                "lancedb": await Retriever.open(settings.model_copy(update={"resident_bytes": 0})),
+                "memory": await Retriever.open(settings),
+            }
+            rounds = [{name: await _cpu(way) for name, way in ways.items()} for _ in range(4)]
+            figures[f"{documents}_chunks_cpu_ms"] = {
+                name: statistics.median(one[name] for one in rounds[1:]) for name in ways
+            }
+    return figures
+
+
+async def _cpu(retriever: Retriever) -> float:
+    """Return the milliseconds of CPU that a search takes."""
+    begin = time.process_time()
+    for _ in range(20):
+        await asyncio.gather(*(retriever.search(SearchQuery(QUERY)) for _ in range(8)))
+    return (time.process_time() - begin) / 160 * 1e3
+
+
 async def pdf_memory(_arguments: argparse.Namespace) -> dict[str, Any]:
     """Ingest a PDF of 1,000 pages with the real embedder; peak RSS of both processes."""
     document = pdf(*(" ".join(texts(1, 150)[0].split()[:150]) for _ in range(1000)))
@@ -98,7 +132,7 @@ async def pdf_memory(_arguments: argparse.Namespace) -> dict[str, Any]:
     return {"chunks": report.chunks, "seconds": seconds, "peak_rss_mib": peak}
 
 
-BENCHES = {"graph": graph, "pdf": pdf_memory}
+BENCHES = {"graph": graph, "search": small_search, "pdf": pdf_memory}
 
 
 def main() -> None:

@@ -22,10 +22,12 @@ from contracts.errors import Code
 from rag_graph.ingest.files import File, find, medium_of
 
 STORED = ("created", "replaced", "unchanged")
-AT_ONCE = 8
+AT_ONCE = 32
 """Files on their way at the same time: what is ready together is committed together."""
-AHEAD = 64
+AHEAD = 128
 """Files sent before the first of them is reported."""
+BYTES_AHEAD = 64 * 2**20
+"""Of these files, unless one alone is larger: the gateway holds what is on its way."""
 OnJob = Callable[[dict[str, Any]], None]
 """Called with a job that takes its time, as it goes on."""
 
@@ -69,19 +71,32 @@ def run(
     Raises:
         GatewayError: the gateway is gone.
     """
-    waiting: deque[Future[Outcome]] = deque()
+    waiting: deque[tuple[Future[Outcome], int]] = deque()
+    ahead = 0
     over = Event()
     pool = ThreadPoolExecutor(AT_ONCE, "upload")
     try:
         for file in files:
-            waiting.append(pool.submit(_upload, gateway, file, collection, on_job, over))
-            if len(waiting) >= AHEAD:
-                yield waiting.popleft().result()
+            size = _size(file)
+            while waiting and (len(waiting) >= AHEAD or ahead + size > BYTES_AHEAD):
+                sent, bytes_sent = waiting.popleft()
+                yield sent.result()
+                ahead -= bytes_sent
+            waiting.append((pool.submit(_upload, gateway, file, collection, on_job, over), size))
+            ahead += size
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
         over.set()  # what was sent goes on in the gateway
         pool.shutdown(cancel_futures=True)
+
+
+def _size(file: File) -> int:
+    """Return the file's bytes; 0 if it is gone, which its upload then says."""
+    try:
+        return file.path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob, over: Event) -> Outcome:

@@ -99,7 +99,7 @@ class RagSettings(BaseSettings):
         description="Seconds without a document after which the parsing processes end.",
     )
     ingest_documents: int = Field(
-        default=8,
+        default=32,
         ge=1,
         description="Documents that the ingestor works on at the same time: some are parsed while "
         "others are embedded, and what is ready together is committed together.",

@@ -82,3 +82,14 @@ def test_a_file_that_vanished_is_a_failure(gateway: Gateway) -> None:
     (outcome,) = run(gateway, [File(Path("gone.md"), "gone.md")], "default")
     assert outcome.failed
     assert "No such file" in outcome.detail
+
+
+def test_large_files_wait_for_each_other(
+    gateway: Gateway, fake: FakeGateway, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.ingest.BYTES_AHEAD", 7)
+    for name in "cdef":
+        (folder / f"docs/{name}.md").write_text("text")
+    outcomes = run(gateway, find([Path("docs")]), "default")
+    seen = [len(fake.uploads) for _ in outcomes]
+    assert seen == [1, 2, 3, 4, 5, 6]

@@ -47,7 +47,9 @@ class House:
     """A store, and processes that come and go; each `Jobs` is one."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = RagSettings(store_uri=str(folder), cache_dir=folder, max_waiting_jobs=20)
+        self.settings = RagSettings(
+            store_uri=str(folder), cache_dir=folder, max_waiting_jobs=20, ingest_documents=8
+        )
         self.embedder, self.other = SlowEmbedder(), FakeEmbedder()
         self.other.name = "other"
         self.embedders = Embedders([self.embedder, self.other])
