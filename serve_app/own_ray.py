@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import sys
 import tempfile
 import time
@@ -23,8 +24,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @contextmanager
 def running(settings: ServeSettings) -> Iterator[None]:
-    """Run a Ray instance that ends with the block, whatever else runs on this host."""
+    """Run a Ray instance that ends with the block, whatever else runs on this host.
+
+    Called from the main thread.
+    """
     _adopt_orphans()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     with tempfile.TemporaryDirectory(prefix="isthmus-", ignore_cleanup_errors=True) as directory:
         try:
             ray.init(
@@ -35,10 +40,26 @@ def running(settings: ServeSettings) -> Iterator[None]:
                 object_store_memory=settings.ray_object_store_mib * 2**20,
                 _temp_dir=directory,
             )
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place
             yield
         finally:
-            ray.shutdown()
-            _reap()
+            with _undisturbed():
+                ray.shutdown()
+                _reap()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Take no further signal: the first one has led here.
+
+    `isthmus up` sends two, and Ray's handler, if Ray was just starting, raises at each of them.
+    """
+    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _adopt_orphans() -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,20 +113,21 @@ def _serve() -> None:
 
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    stop = threading.Event()  # a KeyboardInterrupt that comes within a finalizer is lost
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
     with own_ray.running(ServeSettings()):
         config = json.loads(Path(sys.argv[1]).read_text())
         serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
         client = _get_global_client()
         assert client is not None
-        try:
-            while True:
-                config = json.loads(Path(sys.argv[1]).read_text())
-                client.deploy_apps(ServeDeploySchema.model_validate(config))
-                while lines.empty():
-                    time.sleep(0.1)  # signals are looked at in between
+        while not stop.is_set():
+            config = json.loads(Path(sys.argv[1]).read_text())
+            client.deploy_apps(ServeDeploySchema.model_validate(config))
+            while lines.empty() and not stop.wait(0.1):
+                pass
+            if not lines.empty():
                 lines.get()
-        except KeyboardInterrupt:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -76,9 +76,11 @@ def running(
         wait_for(lambda: _alive(process, log) and is_ok(ready_url), seconds, f"ready: {command}")
         yield process
     finally:
-        stop(process)
-        if process.stdin is not None:
-            process.stdin.close()
+        try:
+            stop(process)
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 20) -> int:
