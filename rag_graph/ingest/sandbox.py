@@ -65,7 +65,7 @@ class Sandbox:
                     await _kill(process)
                 else:
                     self._idle.append(process)
-                    self._rest()
+                self._rest()  # also where it was killed: others may be idle
         return _decode(reply)
 
     async def aclose(self) -> None:
