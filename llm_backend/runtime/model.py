@@ -29,6 +29,10 @@ _LOADING_FAULTS = (
 )
 """What transformers raises over a directory that it cannot make a model of."""
 
+CPU = torch.device("cpu")
+_SHARDED_DTYPES = (torch.float32, torch.bfloat16)
+"""What DeepSpeed takes on every device."""
+
 Report = Callable[[str, float], None]
 """Called with a phase in words and the percentage of the whole start."""
 
@@ -80,7 +84,13 @@ class LoadedModel:
         return logits
 
 
-def load(directory: Path, dtype: torch.dtype, ranks: int, progress: Report) -> LoadedModel:
+def load(
+    directory: Path,
+    dtype: torch.dtype,
+    ranks: int,
+    progress: Report,
+    device: torch.device = CPU,
+) -> LoadedModel:
     """Load a safetensors directory and shard it over `ranks` with DeepSpeed AutoTP.
 
     Args:
@@ -88,6 +98,7 @@ def load(directory: Path, dtype: torch.dtype, ranks: int, progress: Report) -> L
         dtype: of the weights.
         ranks: tensor parallel size; `torch.distributed` must span them when it is more than one.
         progress: told what is going on.
+        device: where the shard goes.
 
     Raises:
         ModelInvalidError: the directory is not what transformers can load without pickle.
@@ -96,12 +107,11 @@ def load(directory: Path, dtype: torch.dtype, ranks: int, progress: Report) -> L
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     attention.register()
     progress("loading weights", 40)
-    module = _read(directory, dtype)
+    module = _map(directory)
     config = module.config.get_text_config()
     _check_heads(config, ranks)
     progress("sharding", 70)
-    engine = deepspeed.init_inference(module, tensor_parallel={"tp_size": ranks}, dtype=dtype)
-    sharded: nn.Module = engine.module.eval().requires_grad_(False)
+    sharded = _shard(module, dtype, ranks).to(device)
     return LoadedModel(
         module=sharded,
         vocab_size=config.vocab_size,
@@ -124,11 +134,12 @@ def probe(model: LoadedModel, device: torch.device) -> dict[int, tuple[int, int]
     return shapes.shapes
 
 
-def _read(directory: Path, dtype: torch.dtype) -> Any:
+def _map(directory: Path) -> Any:
+    """Return the whole model, mapped: of a file, what is never looked at is never read."""
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
-            dtype=dtype,
+            dtype="auto",  # the files' own: another one would be a copy of everything
             attn_implementation=attention.NAME,
             use_safetensors=True,
             local_files_only=True,
@@ -145,6 +156,23 @@ def _read(directory: Path, dtype: torch.dtype) -> Any:
             "config.json asks for: one of the two is of another model, or incomplete."
         )
     return module
+
+
+def _shard(module: Any, dtype: torch.dtype, ranks: int) -> nn.Module:
+    """Return this rank's part of `module`, cut first and only then brought into `dtype`."""
+    # DeepSpeed's conversion takes the rotary embedding's frequencies along, which Hugging Face
+    # keeps in fp32: in bf16 they would be a radian off after some hundred tokens.
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    stored = module.dtype if module.dtype in _SHARDED_DTYPES else dtype
+    engine = deepspeed.init_inference(
+        module, tensor_parallel={"tp_size": ranks}, dtype=stored, keep_module_on_host=True
+    )
+    sharded: nn.Module = engine.module.eval().requires_grad_(False)
+    for parameter in sharded.parameters():
+        parameter.data = parameter.data.to(dtype).contiguous()
+    for name, buffer in buffers.items():
+        sharded.get_buffer(name).data = buffer
+    return sharded
 
 
 def _check_heads(config: Any, ranks: int) -> None:

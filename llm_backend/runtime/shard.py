@@ -60,7 +60,7 @@ def load(model_dir: Path, settings: LlmSettings, rank: Rank, progress: Progress)
         StartupError: this model cannot run with these settings.
     """
     device, dtype = _device(settings, rank), _DTYPES[settings.dtype]
-    loaded = model.load(model_dir, dtype, rank.size, progress.report)
+    loaded = model.load(model_dir, dtype, rank.size, progress.report, device)
     shapes = model.probe(loaded, device)
     progress.report("allocating the KV cache", 90)
     block_bytes = runner.block_bytes(shapes, settings.block_size, dtype)

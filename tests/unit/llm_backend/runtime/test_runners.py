@@ -158,6 +158,21 @@ def test_a_head_that_is_the_embedding_is_held_once(
     running.close()
 
 
+def test_rotary_frequencies_stay_those_of_fp32(tiny_llama: Path, kernel_cache: Path) -> None:
+    whole = LlamaForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    positions = torch.arange(512)[None]
+    loaded = load(tiny_llama, torch.bfloat16)
+    sizes = Sizes(BLOCK, max_tokens=16, max_context=512, ranks=1, threads=1)
+
+    wanted = whole.model.rotary_emb(torch.zeros(1), positions)
+    plain_tables = loaded.module.model.rotary_emb(torch.zeros(1), positions)  # type: ignore[operator, union-attr]
+    fast_tables = prepare(loaded, sizes, kernel_cache).llama.rotary_tables(512)
+
+    for table, plain_table, fast_table in zip(wanted, plain_tables, fast_tables, strict=True):
+        assert torch.equal(plain_table, table)
+        assert torch.equal(fast_table, table[0, :, :16])
+
+
 def test_the_kernels_take_the_weights_over(tiny_llama: Path, kernel_cache: Path) -> None:
     loaded = load(tiny_llama, torch.bfloat16)
     sizes = Sizes(BLOCK, max_tokens=16, max_context=32, ranks=1, threads=1)
