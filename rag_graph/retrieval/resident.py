@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.embedder import Vectors
+from rag_graph.retrieval.shared_lookup import SharedLookup
 
 Row = dict[str, Any]
 Ranking = list[tuple[int, float]]
@@ -78,6 +79,7 @@ class Resident:
 class _Seen:
     """A table that is searched."""
 
+    look_up_version: SharedLookup[int]
     version: int = -1
     """Of the table, when it was last searched."""
     searches: int = 0
@@ -96,11 +98,13 @@ class Residents:
 
     async def of(self, chunks: lancedb.AsyncTable, dimension: int) -> Resident | None:
         """Return a `chunks` table as it is now, or None where it is better searched in place."""
-        seen = self._seen.setdefault(chunks.name, _Seen())
+        seen = self._seen.get(chunks.name)
+        if seen is None:
+            seen = self._seen[chunks.name] = _Seen(SharedLookup(chunks.version))
         if seen.large:
             return None
         self._seen.move_to_end(chunks.name)
-        version = await chunks.version()
+        version = await seen.look_up_version()
         if seen.version != version:
             seen.version, seen.searches, seen.resident = version, 0, None
         seen.searches += 1

@@ -17,6 +17,7 @@ from rag_graph.retrieval.collection import Collection, CollectionInfo
 from rag_graph.retrieval.embedder import Embedder
 from rag_graph.retrieval.locks import WriterLock
 from rag_graph.retrieval.resident import Residents
+from rag_graph.retrieval.shared_lookup import SharedLookup
 from rag_graph.settings import RagSettings
 
 FULL_TEXT = FTS(stem=True, remove_stop_words=True, ascii_folding=True, with_position=False)
@@ -34,6 +35,7 @@ class Store:
         self._settings = settings
         self._collections: lancedb.AsyncTable | None = None
         self._known: tuple[int, dict[str, CollectionInfo]] | None = None
+        self._look_up = SharedLookup(self._read_infos)
         self._lock = WriterLock(settings.store_uri, schema.COLLECTIONS_TABLE)
         self._residents = Residents(settings.resident_bytes)
         self._open: dict[tuple[str, int], Collection] = {}
@@ -275,15 +277,18 @@ class Store:
     async def _infos(self) -> dict[str, CollectionInfo]:
         """Return all rows of `collections` by name, read again only if their version changed."""
         with store_errors("list the collections"):
-            if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
-                self._collections = await self._open_collections()
-            if self._collections is None:
-                return {}
-            version = await self._collections.version()
-            if self._known is None or self._known[0] != version:
-                found = await self._collections.query().to_arrow()
-                infos = {row["name"]: CollectionInfo(**row) for row in found.to_pylist()}
-                self._known = version, infos
+            return await self._look_up()
+
+    async def _read_infos(self) -> dict[str, CollectionInfo]:
+        if self._collections is None and schema.COLLECTIONS_TABLE in await self._tables():
+            self._collections = await self._open_collections()
+        if self._collections is None:
+            return {}
+        version = await self._collections.version()
+        if self._known is None or self._known[0] != version:
+            found = await self._collections.query().to_arrow()
+            infos = {row["name"]: CollectionInfo(**row) for row in found.to_pylist()}
+            self._known = version, infos
         return self._known[1]
 
     async def _open_collections(self) -> lancedb.AsyncTable | None:
