@@ -38,7 +38,7 @@ def build(saver: BaseCheckpointSaver[Any] | None = None) -> Compiled:
     graph.add_node("generate", _timed("generate", nodes.generate))
     graph.add_node("abstain", nodes.abstain)
     graph.add_node("cite", nodes.finish)
-    graph.add_edge(START, "contextualize")
+    graph.add_conditional_edges(START, nodes.after_start)
     graph.add_conditional_edges("contextualize", nodes.route)
     graph.add_edge("converse", "generate")
     graph.add_edge("decompose", "retrieve")
@@ -123,7 +123,7 @@ class RagGraph:
         told: asyncio.Queue[Event | None] = asyncio.Queue()
         run = asyncio.create_task(
             graph.ainvoke(
-                {"question": question},
+                nodes.begin(question, self._services),
                 config,
                 context=replace(self._services, tell=told.put_nowait),
                 output_keys="abstained",  # all of the state is not needed, step after step

@@ -44,6 +44,12 @@ class Input(TypedDict):
     """What the graph is started with."""
 
     question: Annotated[Question, UntrackedValue]
+    deadline: Annotated[float, UntrackedValue]
+    """The event loop's time by which the answer has to be there."""
+    standalone: Annotated[str, UntrackedValue]
+    """The question as it can be understood without the conversation."""
+    queries: Annotated[tuple[str, ...], UntrackedValue]
+    """What to search for."""
 
 
 class State(Input, total=False):
@@ -53,15 +59,6 @@ class State(Input, total=False):
     """What was said in the thread, oldest first; kept."""
     thread: dict[str, str]
     """The thread's title, and when it began; kept."""
-    history: Annotated[tuple[ChatMessage, ...], UntrackedValue]
-    """The earlier turns that the question may refer to."""
-
-    deadline: Annotated[float, UntrackedValue]
-    """The event loop's time by which the answer has to be there."""
-    standalone: Annotated[str, UntrackedValue]
-    """The question as it can be understood without the conversation."""
-    queries: Annotated[tuple[str, ...], UntrackedValue]
-    """What to search for."""
     passages: Annotated[tuple[Passage, ...], UntrackedValue]
     """Those sent to the model: marker [n] is the n-th."""
     evidence: Annotated[float | None, UntrackedValue]
@@ -83,22 +80,39 @@ class State(Input, total=False):
     abstained: Annotated[bool, UntrackedValue]
 
 
+def begin(question: Question, services: Services) -> Input:
+    """Return what the graph starts with: the question as it is, to be searched for."""
+    timeout_s = question.timeout_s or services.settings.timeout_s
+    return {
+        "question": question,
+        "deadline": _now() + timeout_s,
+        "standalone": question.text,
+        "queries": (question.text,),
+    }
+
+
+async def after_start(
+    state: State, runtime: Runtime[Services]
+) -> Literal["contextualize", "converse", "decompose", "retrieve"]:
+    """Decide whether the question may refer to earlier turns; a first one goes its way at once."""
+    history = _history(state, runtime.context)
+    if _searches(state["question"], history) and any(turn.role == "user" for turn in history):
+        return "contextualize"
+    return await route(state, runtime)
+
+
 async def contextualize(state: State, runtime: Runtime[Services]) -> Update:
-    """Make a follow-up understandable alone; a first question is."""
+    """Make a follow-up understandable alone."""
     services, question = runtime.context, state["question"]
-    update: Update = {"deadline": _now() + (question.timeout_s or services.settings.timeout_s)}
-    text, history = question.text, _history(state, services)
-    update["history"] = history
-    if _searches(question, history) and any(turn.role == "user" for turn in history):
-        prompt = questions.rewrite_prompt(text, history)
-        reply = await calls.complete(services, question, prompt, update["deadline"])
-        text = questions.standalone(text, history, reply.text)
-        update |= _helped("contextualize", state, reply)
-    return {**update, "standalone": text, "queries": (text,)}
+    history = _history(state, services)
+    prompt = questions.rewrite_prompt(question.text, history)
+    reply = await calls.complete(services, question, prompt, state["deadline"])
+    text = questions.standalone(question.text, history, reply.text)
+    return {"standalone": text, "queries": (text,), **_helped("contextualize", state, reply)}
 
 
 def _history(state: State, services: Services) -> tuple[ChatMessage, ...]:
-    """Return the turns sent with the question, then the thread's latest."""
+    """Return what the question may refer to: turns sent with it, then the thread's latest."""
     latest = state.get("messages", [])[-services.settings.memory_turns :]
     told = (ChatMessage(role=turn["role"], content=turn["content"]) for turn in latest)
     return (*state["question"].history, *told)
@@ -118,7 +132,7 @@ async def route(
 
     A coroutine, as all that decide: LangGraph sends a plain function to a thread.
     """
-    if not _searches(state["question"], state["history"]):
+    if not _searches(state["question"], _history(state, runtime.context)):
         return "converse"
     hops = questions.is_multi_hop(state["standalone"])
     return "decompose" if hops and runtime.context.settings.max_parts else "retrieve"
@@ -230,10 +244,11 @@ async def abstain(state: State, runtime: Runtime[Services]) -> Update:
 async def generate(state: State, runtime: Runtime[Services]) -> Update:
     """Stream the answer of a model, less markers that point nowhere and repetitions."""
     services, question, passages = runtime.context, state["question"], state["passages"]
+    history = _history(state, services)
     messages = (
-        prompts.messages(question.text, state["history"], passages)
+        prompts.messages(question.text, history, passages)
         if state["queries"]
-        else prompts.conversation(question.text, state["history"])
+        else prompts.conversation(question.text, history)
     )
     task: Task = "multi_hop" if len(state["queries"]) > 1 else "lookup"
     wanted = calls.answering(services, question, task, messages)
