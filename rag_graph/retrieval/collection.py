@@ -104,6 +104,29 @@ class Collection:
         query = self._chunks.query().nearest_to_text(text, columns=["content"])
         return await self._ranking(query, "_score", limit, where)
 
+    async def version(self) -> int:
+        """Return the number of the chunks' last commit.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        with store_errors(f"read collection {self.info.name!r}"):
+            return await self._chunks.version()
+
+    async def has(self, row_ids: Iterable[int]) -> bool:
+        """Whether all of these rows are there now: none was replaced, deleted or moved.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        wanted = list(row_ids)
+        if not wanted:
+            return True
+        with store_errors(f"read collection {self.info.name!r}"):
+            query = self._chunks.take_row_ids(wanted).with_row_id().select(["_rowid"])
+            found: pa.Table = await query.to_arrow()
+        return int(found.num_rows) == len(wanted)
+
     async def rows(self, row_ids: Sequence[int]) -> dict[int, Row]:
         """Return the rows of a ranking, all as they are at one instant.
 

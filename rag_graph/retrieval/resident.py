@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -62,6 +62,10 @@ class Resident:
         places = places[np.argsort(-cosines[places], kind="stable")]
         distances = (1 - cosines[places]).tolist()
         return list(zip(self._row_ids[places].tolist(), distances, strict=True))
+
+    def has(self, row_ids: Iterable[int]) -> bool:
+        """Whether all of these rows are of this version."""
+        return all(row_id in self._places for row_id in row_ids)
 
     def rows(self, row_ids: Sequence[int]) -> dict[int, Row]:
         """Return the rows of a ranking; one that is not of this version is left out."""

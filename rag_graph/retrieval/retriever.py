@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, RerankerError, StoreError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection
-from rag_graph.retrieval.embedder import Embedders, open_embedders
+from rag_graph.retrieval.embedder import Embedders, Vectors, open_embedders
 from rag_graph.retrieval.fusion import fuse
 from rag_graph.retrieval.reranker import Reranker, open_reranker
 from rag_graph.retrieval.resident import Ranking, Row
@@ -21,7 +21,7 @@ from rag_graph.state import DEFAULT_COLLECTION, Passage, SearchQuery
 log = logging.getLogger(__name__)
 
 MAX_SEARCHES = 10
-"""Tries to find all chosen rows in place. A commit takes longer than a search: two suffice."""
+"""Tries to search without a commit between. A commit takes longer than a search: two suffice."""
 
 
 class Retriever:
@@ -131,22 +131,46 @@ class Retriever:
         embedder = self._embedders.named(info.embedder, info.dimension)
         vector = (await embedder.embed([query.text]))[0]
         for _ in range(MAX_SEARCHES):
-            limit = self._settings.candidates
-            resident = await collection.resident()
-            if resident is None:
-                dense, bm25 = await asyncio.gather(
-                    collection.dense(vector, limit, where),
-                    collection.bm25(query.text, limit, where),
-                )
-            else:
-                dense = resident.dense(vector, limit, query.filters)
-                bm25 = await collection.bm25(query.text, limit, where)
-            fused = combine(dense, bm25, self._settings.rank_constant)
-            chosen = choose(fused)
-            rows = await collection.rows(chosen) if resident is None else resident.rows(chosen)
-            if len(rows) == len(chosen):
-                return _Found(fused, dense, bm25, rows)
+            found = await self._find_once(collection, vector, query, where, choose)
+            if found is not None:
+                return found
         raise StoreError(f"Collection {info.name!r} changes faster than it can be read. Try again.")
+
+    async def _find_once(
+        self,
+        collection: Collection,
+        vector: Vectors,
+        query: SearchQuery,
+        where: str | None,
+        choose: Callable[[Ranking], list[int]],
+    ) -> _Found | None:
+        """Search both ways; None if a commit came between them, or before the rows were read.
+
+        A document that was replaced in between stands in one ranking with its old rows and in the
+        other with its new ones, behind others that stand in both.
+        """
+        limit = self._settings.candidates
+        resident = await collection.resident()
+        if resident is None:
+            begun = await collection.version()
+            dense, bm25 = await asyncio.gather(
+                collection.dense(vector, limit, where), collection.bm25(query.text, limit, where)
+            )
+            whole = await collection.version() == begun or await collection.has(_ids(dense, bm25))
+        else:
+            dense = resident.dense(vector, limit, query.filters)
+            bm25 = await collection.bm25(query.text, limit, where)
+            whole = resident.has(_ids(bm25))
+        if not whole:
+            return None
+        fused = combine(dense, bm25, self._settings.rank_constant)
+        chosen = choose(fused)
+        rows = await collection.rows(chosen) if resident is None else resident.rows(chosen)
+        return _Found(fused, dense, bm25, rows) if len(rows) == len(chosen) else None
+
+
+def _ids(*rankings: Ranking) -> set[int]:
+    return {row_id for ranking in rankings for row_id, _ in ranking}
 
 
 @dataclass(frozen=True, slots=True)
