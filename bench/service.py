@@ -34,16 +34,15 @@ def run(service: ServiceProcess, clients: int, requests: int, *, shared: bool, s
 
 
 def growth(service: ServiceProcess, seed: int) -> None:
-    """From as many clients as sequences run together to eight times as many."""
-    for clients, requests in ((32, 96), (64, 128), (128, 192), (256, 256)):
-        run(service, clients, requests, shared=True, seed=seed)
-    run(service, 128, 128, shared=False, seed=seed)
+    """From as many clients as sequences run together to eight times as many: the same work."""
+    for clients in (32, 64, 128, 256):
+        run(service, clients, 256, shared=True, seed=1000 * seed + clients)
 
 
 def prefix(service: ServiceProcess, seed: int) -> None:
     """Prompts whose first 150 tokens are in the cache, and prompts that differ from the start."""
-    run(service, 8, 48, shared=True, seed=seed)
-    run(service, 8, 48, shared=False, seed=seed)
+    for shared in (True, False):
+        run(service, 8, 96, shared=shared, seed=seed)
 
 
 WHAT: dict[str, Callable[[ServiceProcess, int], None]] = {"growth": growth, "prefix": prefix}

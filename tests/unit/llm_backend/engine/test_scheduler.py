@@ -56,6 +56,39 @@ def test_a_long_prompt_is_computed_in_chunks_and_sampled_once() -> None:
     assert seen == [(8, False), (8, False), (4, True)]
 
 
+def test_a_prompt_that_fills_a_step_has_it_alone() -> None:
+    scheduler = Scheduler(BlockPool(64, 4), Limits(4, 64))
+    for name in ("a", "b", "c"):
+        scheduler.add(sequence(name, [ord(name)] * 20))
+    seen = []
+    for _ in range(3):
+        chunks = scheduler.schedule()
+        seen.append([(c.sequence.request_id, c.length) for c in chunks])
+        run(scheduler, chunks)
+
+    assert seen == [[("a", 20)], [("a", 1), ("b", 20)], [("a", 1), ("b", 1), ("c", 20)]]
+
+
+def test_short_prompts_share_a_step() -> None:
+    scheduler = Scheduler(BlockPool(64, 4), Limits(4, 64))
+    for name in ("a", "b", "c"):
+        scheduler.add(sequence(name, [ord(name)] * 9))
+
+    assert [c.length for c in scheduler.schedule()] == [9, 9]
+
+
+def test_a_batch_full_of_decodes_still_takes_prompts_in() -> None:
+    scheduler = Scheduler(BlockPool(64, 4), Limits(8, 8))
+    for i in range(6):
+        scheduler.add(sequence(f"{i}", [i], answer=30))
+        run(scheduler, scheduler.schedule())
+    scheduler.add(sequence("late", list(range(10, 15))))
+    for _ in range(3):
+        run(scheduler, scheduler.schedule())
+
+    assert next(s for s in scheduler if s.request_id == "late").num_generated == 1
+
+
 def test_a_shared_prefix_is_computed_once_even_by_requests_of_the_same_moment() -> None:
     scheduler = Scheduler(BlockPool(32, 4), Limits(4, 64))
     prefix = list(range(12))
