@@ -1,7 +1,8 @@
-"""The LLM service alone over HTTP: as its load grows, and what the prefix cache saves.
+"""The LLM service alone over HTTP: as its load grows, what the prefix cache saves, its memory.
 
 LLM_DTYPE=bfloat16 python -m bench.service growth
 LLM_DTYPE=bfloat16 python -m bench.service prefix
+LLM_DTYPE=bfloat16 python -m bench.service memory
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from bench import load
 from bench.workload import Workload
@@ -45,7 +48,26 @@ def prefix(service: ServiceProcess, seed: int) -> None:
         run(service, 8, 96, shared=shared, seed=seed)
 
 
-WHAT: dict[str, Callable[[ServiceProcess, int], None]] = {"growth": growth, "prefix": prefix}
+def memory(service: ServiceProcess, seed: int) -> None:
+    """All processes of the service, front end and mpirun included, before and after a load."""
+    print(f"PSS {_pss_mib(service):.0f} MiB", flush=True)
+    for clients in (8, 32):
+        run(service, clients, 60, shared=True, seed=seed)
+    print(f"PSS {_pss_mib(service):.0f} MiB", flush=True)
+
+
+def _pss_mib(service: ServiceProcess) -> float:
+    """Return proportional set sizes: what ranks share counts once."""
+    front = psutil.Process(service.process.pid)
+    processes = [front, *front.children(recursive=True)]
+    return float(sum(process.memory_full_info().pss for process in processes)) / 2**20
+
+
+WHAT: dict[str, Callable[[ServiceProcess, int], None]] = {
+    "growth": growth,
+    "prefix": prefix,
+    "memory": memory,
+}
 
 
 def main() -> None:
