@@ -120,7 +120,7 @@ class RagSettings(BaseSettings):
         description="Passages that dense and BM25 search each bring to the fusion.",
     )
     probes: int = Field(
-        default=32,
+        default=28,
         ge=1,
         description="Partitions of the approximate index that a dense search looks into.",
     )
