@@ -7,6 +7,7 @@ Python and asks for a cancel scope at each read (docs/benchmarks.md).
 from __future__ import annotations
 
 import ssl
+from urllib.request import getproxies
 
 import aiohttp
 import httpx
@@ -26,6 +27,8 @@ class Transport(AiohttpTransport):
     def get_client(self) -> aiohttp.ClientSession:
         """Return the session, which proxies of the environment apply to, as in httpx.
 
+        If there are any: else aiohttp would look for them, and for a netrc file, at each request.
+
         No connection is used twice. A stream is left at its last frame, which ends its connection;
         and of the few others, aiohttp notices only by the event loop that the service closed them,
         under load too late: a request was sent on a closed one, and was lost.
@@ -34,7 +37,9 @@ class Transport(AiohttpTransport):
             limit=0, force_close=True, ssl=self.ssl_context, ttl_dns_cache=DNS_TTL_S
         )
         jar = aiohttp.DummyCookieJar()
-        return aiohttp.ClientSession(connector=connector, cookie_jar=jar, trust_env=True)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=jar, trust_env=bool(getproxies())
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the head of the response.

@@ -132,3 +132,24 @@ async def test_no_connection_is_used_twice() -> None:
         for _ in range(3):
             await heard(client)
     assert len(peers) == 3
+
+
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with aclosing(LLMClient("http://llm.invalid:8000")) as client:
+            with pytest.raises(LLMUnavailableError):
+                await client.models()
+
+    assert asked == [b"GET http://llm.invalid:8000/v1/models HTTP/1.1\r\n"]
