@@ -32,14 +32,15 @@ class GatewayReplica:
         from rag_graph.memory import Memory
         from serve_app.admission import Admission
         from serve_app.auth import load
-        from serve_app.deployments.calls import call
+        from serve_app.deployments.calls import Remote
         from serve_app.deployments.library import RemoteLibrary
         from serve_app.limits import Limiter
         from serve_app.llm import connect
         from serve_app.oidc import Provider
         from serve_app.services import Services
 
-        search = partial(call, retriever, "search")
+        retrievers, ingestors = Remote(retriever), Remote(ingestor)
+        search = partial(retrievers.call, "search")
         llm, memory = connect(rag), Memory(rag)
         admission = Admission(serve.max_llm_requests, serve.max_waiting, serve.max_wait_s)
         llm.watch(admission.observe)
@@ -50,9 +51,9 @@ class GatewayReplica:
             memory=memory,
             llm=llm,
             search=search,
-            library=RemoteLibrary(retriever, ingestor),
-            collections=partial(call, retriever, "read", "names"),
-            checks={"retriever": partial(call, retriever, "check"), "llm": llm.models},
+            library=RemoteLibrary(retrievers, ingestors),
+            collections=partial(retrievers.call, "read", "names"),
+            checks={"retriever": partial(retrievers.call, "check"), "llm": llm.models},
             keys=load(serve.api_keys_file, required=bool(serve.oidc_issuer)),
             oidc=Provider(serve) if serve.oidc_issuer else None,
             limiter=Limiter(serve.redis_url.get_secret_value()),

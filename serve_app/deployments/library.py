@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ray.serve.handle import DeploymentHandle
-
 from rag_graph.ingest.job import Job
-from serve_app.deployments.calls import call
-from serve_app.deployments.ingestor import IngestorReplica
-from serve_app.deployments.retriever import RetrieverReplica
+from serve_app.deployments.calls import Remote
 from serve_app.library import Library
 
 
 class RemoteLibrary(Library):
     """Each method is a call to one of the other deployments."""
 
-    def __init__(
-        self,
-        retriever: DeploymentHandle[RetrieverReplica],
-        ingestor: DeploymentHandle[IngestorReplica],
-    ) -> None:
+    def __init__(self, retriever: Remote, ingestor: Remote) -> None:
         self._retriever = retriever
         self._ingestor = ingestor
 
@@ -77,7 +69,7 @@ class RemoteLibrary(Library):
         return job
 
     async def _read(self, method: str, *args: Any) -> Any:
-        return await call(self._retriever, "read", method, *args)
+        return await self._retriever.call("read", method, *args)
 
     async def _write(self, method: str, *args: Any) -> Any:
-        return await call(self._ingestor, "jobs", method, *args)
+        return await self._ingestor.call("jobs", method, *args)
