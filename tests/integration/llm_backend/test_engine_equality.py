@@ -100,7 +100,12 @@ def test_plain_torch_without_prefix_cache_and_with_preemptions(
 def test_kernels_with_preemptions(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
-    settings = {"LLM_KV_CACHE_MIB": "8", "LLM_MAX_MODEL_LEN": "128", "LLM_THREADS_PER_RANK": "2"}
+    settings = {
+        "LLM_KV_CACHE_MIB": "8",
+        "LLM_MAX_MODEL_LEN": "128",
+        "LLM_MAX_BATCHED_TOKENS": "1024",  # prompts side by side: else they do not meet often
+        "LLM_THREADS_PER_RANK": "2",
+    }
     with running_engine(model_dir, LLM_DTYPE="float32", **settings) as engine:
         assert engine.generate(requests(prompts), shuffled=5) == expected
         assert engine.stats.preemptions > 0
