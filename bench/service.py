@@ -43,7 +43,7 @@ def growth(service: ServiceProcess, seed: int) -> None:
 
 
 def prefix(service: ServiceProcess, seed: int) -> None:
-    """Prompts whose first 150 tokens are in the cache, and prompts that differ from the start."""
+    """Prompts whose first 181 tokens are those of the others, and prompts that differ early."""
     for shared in (True, False):
         run(service, 8, 96, shared=shared, seed=seed)
 

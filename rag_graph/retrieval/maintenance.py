@@ -49,8 +49,8 @@ async def _rewrite_some(table: lancedb.AsyncTable) -> None:
     """Write some rows of each large fragment with few deleted ones anew, as they are.
 
     To make the index, LanceDB 0.40 samples rows by their number, and for each it counts the deleted
-    ones before it. Up to BITMAP_ROWS of them it counts row by row, for a million rows half an hour;
-    more of them it keeps in a bitmap, and counts in no time.
+    ones before it. Up to BITMAP_ROWS of them it counts row by row, for a million rows longer than
+    four minutes; more of them it keeps in a bitmap, and counts in no time.
     """
     found = await table.query().with_row_id().select(["_rowid"]).to_arrow()
     for row_ids in _sparse(found["_rowid"].to_numpy()):

@@ -45,7 +45,7 @@ class Remote:
             raise UnavailableError(message) from error
 
     def _method(self, name: str) -> DeploymentHandle[Any]:
-        """Return a handle that calls the method `name`: making one costs as much as a pickle.
+        """Return a handle that calls the method `name`, made once.
 
         Arguments are plain values, for which Ray's default, cloudpickle, is not needed.
         """

@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 _LOAD = """
-import json, os, sys
+import json, sys
 from pathlib import Path
 import torch
 from llm_backend.runtime import extensions, model, ranks
