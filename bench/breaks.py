@@ -17,8 +17,6 @@ from pathlib import Path
 from tests.support.breaks import BREAKS, Recovery, break_rank
 from tests.support.llm_service import running_service
 
-_RED_WITHIN_S = {"kill -9": 2.0, "exit 0": 2.0, "SIGSTOP": 10.0}
-
 
 def main() -> None:
     """Print a row for each break, then medians and the worst of each kind."""
@@ -40,8 +38,9 @@ def main() -> None:
     ):
         each = itertools.cycle(itertools.product(BREAKS, range(given.ranks)))
         for how, rank in itertools.islice(each, given.times):
-            within = {"red_within": _RED_WITHIN_S[how], "ready_within": given.ready_within}
-            recovery = break_rank(service, how, rank, max_tokens=1500, **within)
+            recovery = break_rank(
+                service, how, rank, ready_within=given.ready_within, max_tokens=1500
+            )
             seen[how].append(recovery)
             print(how, rank, recovery, flush=True)
     for how, recoveries in seen.items():

@@ -25,6 +25,9 @@ BREAKS: dict[str, Callable[[psutil.Process], None]] = {
 }
 """By name; SIGUSR1 is understood by `fake_worker` and `leaving_worker`."""
 
+RED_WITHIN_S = {"kill -9": 2.0, "SIGSTOP": 10.0, "exit 0": 2.0}
+"""What the service promises: until then `/readyz` may still be green."""
+
 ERRORS_S = 10.0
 """From the moment at which the service knows, every request has its error within this."""
 
@@ -85,7 +88,6 @@ def break_rank(
     how: str,
     index: int,
     *,
-    red_within: float,
     ready_within: float,
     max_tokens: int = 4000,
 ) -> Recovery:
@@ -94,7 +96,6 @@ def break_rank(
     Args:
         how: a key of `BREAKS`.
         index: of the rank.
-        red_within: seconds until `/readyz` may still be green.
         ready_within: seconds until it must be green again.
         max_tokens: of each request in flight; so many that none finishes before.
     """
@@ -102,7 +103,7 @@ def break_rank(
     shared, family, load = _shared_memory(), service.family(), Load(service, max_tokens)
     began = time.monotonic()
     BREAKS[how](service.rank(index))
-    wait_for(lambda: service.readyz()[0] == 503, red_within, "not ready", poll_s=0.01)
+    wait_for(lambda: service.readyz()[0] == 503, RED_WITHIN_S[how], "not ready", poll_s=0.01)
     red = time.monotonic() - began
     assert f"rank {index}" in service.readyz()[1]["reason"]
     load.assert_retryable_errors()

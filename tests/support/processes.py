@@ -33,8 +33,12 @@ def wait_for(
         TimeoutError: it did not hold within `seconds`.
     """
     end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
+    while True:
+        # The clock first: whatever pauses this process is not held against what it waits for.
+        late = time.monotonic() > end
+        if condition():
+            return
+        if late:
             raise TimeoutError(f"{what}: not within {seconds} s")
         time.sleep(poll_s)
 
