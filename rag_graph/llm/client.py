@@ -55,6 +55,7 @@ class LLMClient:
             connect_timeout_s: seconds to reach the service. Reading has the request's deadline.
         """
         self.url = base_url.rstrip("/").removesuffix("/v1")
+        self._completions = httpx.URL(f"{self.url}/v1/chat/completions")
         self._on_load: OnLoad | None = None
         self._http = httpx.AsyncClient(
             base_url=self.url,
@@ -137,7 +138,7 @@ class LLMClient:
         """Return the head of a 200 response; its body is still to be read."""
         body = request.model_dump(mode="json", exclude_none=True)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        message = self._http.build_request("POST", "/v1/chat/completions", json=body, headers=sent)
+        message = self._http.build_request("POST", self._completions, json=body, headers=sent)
         try:
             with deadline:
                 response = await self._http.send(message, stream=True)

@@ -13,6 +13,8 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+PROXIED = frozenset({"http", "https"})
+"""Schemes for which the environment can name a proxy."""
 DNS_TTL_S = 1
 """Seconds after which a name's address is asked for anew: pods move."""
 
@@ -27,7 +29,8 @@ class Transport(AiohttpTransport):
     def get_client(self) -> aiohttp.ClientSession:
         """Return the session, which proxies of the environment apply to, as in httpx.
 
-        If there are any: else aiohttp would look for them, and for a netrc file, at each request.
+        If there are any: else aiohttp would look for them, and for a netrc file, at each request,
+        in a thread.
 
         No connection is used twice. A stream is left at its last frame, which ends its connection;
         and of the few others, aiohttp notices only by the event loop that the service closed them,
@@ -36,10 +39,10 @@ class Transport(AiohttpTransport):
         connector = aiohttp.TCPConnector(
             limit=0, force_close=True, ssl=self.ssl_context, ttl_dns_cache=DNS_TTL_S
         )
+        # Any variable that ends in _PROXY counts there, Serve's switch for HAProxy too.
+        proxied = not PROXIED.isdisjoint(getproxies())
         jar = aiohttp.DummyCookieJar()
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=jar, trust_env=bool(getproxies())
-        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=jar, trust_env=proxied)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the head of the response.

@@ -13,6 +13,7 @@ from contracts.streaming import ChatFrames
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
 from rag_graph.llm.client import LLMClient
 from rag_graph.llm.transcript import End, Piece
+from rag_graph.llm.transport import Transport
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -153,3 +154,17 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
                 await client.models()
 
     assert asked == [b"GET http://llm.invalid:8000/v1/models HTTP/1.1\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("name", "proxied"),
+    [("http_proxy", True), ("https_proxy", True), ("RAY_SERVE_ENABLE_HA_PROXY", False)],
+)
+async def test_only_a_proxy_is_looked_for_at_each_request(
+    monkeypatch: pytest.MonkeyPatch, name: str, proxied: bool
+) -> None:
+    for other in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with Transport().get_client() as session:
+        assert session.trust_env is proxied
