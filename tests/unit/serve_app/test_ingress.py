@@ -31,7 +31,7 @@ def test_what_is_not_for_clients_is_bound_to_loopback() -> None:
 
 def test_requests_are_held_whole_so_that_they_can_be_sent_again() -> None:
     adapted = haproxy.adapted(CONFIG)
-    assert adapted.startswith("defaults\n    option http-buffer-request\n    mode http\n")
+    assert adapted.startswith("defaults\n    option http-buffer-request\n")
     assert haproxy.adapted(adapted) == adapted
 
 
