@@ -81,7 +81,7 @@ def _squad(content: Any) -> Iterator[_Entry]:
 
 
 def _lines(text: str) -> Iterator[_Entry]:
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines also splits at U+2028, which a string may hold
         if line.strip():
             entry = json.loads(line)
             yield entry["question"], entry.get("context"), _answers(entry.get("answers"))

@@ -59,6 +59,12 @@ def test_json_lines(tmp_path: Path) -> None:
     assert len(load(path, 1).questions) == 1
 
 
+def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
+    text = '{"question": "a\u2028b\u0085c"}\r\n{"question": "d"}'
+    data = load(write(tmp_path / "d.jsonl", text))
+    assert [q.text for q in data.questions] == ["a\u2028b\u0085c", "d"]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
