@@ -18,12 +18,15 @@ import httpx
 from contracts import headers, sse
 from contracts.errors import Code
 from contracts.openai import ChatMessage, Usage
-from isthmus_client.errors import RefusedError, UnreachableError
+from isthmus_client.errors import IsthmusError, RefusedError, UnreachableError
 from isthmus_client.models import Answer, Citation, Document, Job, Passage, Thread
+from isthmus_client.patience import Patience, lost
 from isthmus_client.wire import Http
 
 ATTEMPTS = 6
 """Connections for one answer: it is taken up again where one broke off."""
+WATCH_ATTEMPTS = 10
+"""Connections for one job: they last for 40 s of a gateway that is away."""
 FIRST_PAUSE_S = 0.2
 
 
@@ -83,7 +86,7 @@ class Client:
 
         Raises:
             RefusedError: the gateway answered with an error, perhaps in the middle.
-            UnreachableError: it cannot be reached, or not again.
+            UnreachableError: it cannot be reached, or not again, or the answer has no end.
         """
         turns = [turn.model_dump() for turn in history]
         body = {
@@ -115,8 +118,9 @@ class Client:
         """Yield the stream's chunks, over as many connections as it takes."""
         asked = {"json": body, "headers": {headers.RESUMABLE: "true"}}
         call: tuple[str, str, dict[str, Any]] = ("POST", "/v1/chat/completions", asked)
+        patience = Patience(ATTEMPTS - 1, FIRST_PAUSE_S)
         last = ""
-        for attempt in range(ATTEMPTS):
+        while True:
             try:
                 async with aclosing(self._http.events(call[0], call[1], **call[2])) as events:
                     async for event in events:
@@ -124,10 +128,11 @@ class Client:
                         if event.data == sse.DONE:
                             return
                         yield _chunk(event.data)
-            except UnreachableError:
-                if not last or attempt == ATTEMPTS - 1:
+                raise UnreachableError("The answer ended in the middle. Ask again.")
+            except IsthmusError as error:
+                if not (last and lost(error)):
                     raise
-            await asyncio.sleep(FIRST_PAUSE_S * 2**attempt)
+                await patience.wait(error)
             resumed = {"headers": {headers.LAST_EVENT_ID: last}}
             call = ("GET", "/v1/chat/completions/events", resumed)
 
@@ -166,10 +171,28 @@ class Client:
         return Job.model_validate(await self._http.json("POST", "/v1/documents", **sent))
 
     async def watch(self, job_id: str) -> AsyncGenerator[Job, None]:
-        """Yield a job as it goes on, until it has ended."""
-        async with aclosing(self._http.events("GET", f"/v1/jobs/{job_id}/events")) as events:
-            async for event in events:
-                yield Job.model_validate(_chunk(event.data))
+        """Yield a job as it goes on, until it has ended, also over a restart of the ingestor.
+
+        Raises:
+            RefusedError: there is no such job, or the gateway goes on refusing.
+            UnreachableError: it cannot be reached, or not again.
+        """
+        patience = Patience(WATCH_ATTEMPTS - 1, FIRST_PAUSE_S)
+        while True:
+            try:
+                async with aclosing(
+                    self._http.events("GET", f"/v1/jobs/{job_id}/events")
+                ) as events:
+                    async for event in events:
+                        job = Job.model_validate(_chunk(event.data))
+                        yield job
+                        if job.ended:
+                            return
+                raise UnreachableError("The job's progress broke off. Watch it again.")
+            except IsthmusError as error:
+                if not (lost(error) or _starting(error)):
+                    raise
+                await patience.wait(error)
 
     async def documents(self, collection: str = "default") -> AsyncGenerator[Document, None]:
         """Yield the documents of a collection, by name."""
@@ -236,6 +259,11 @@ class _Heard:
             info=self._info,
             usage=Usage.model_validate(self._usage) if self._usage else None,
         )
+
+
+def _starting(error: IsthmusError) -> bool:
+    """Whether a job's stream ended because the ingestor restarts: the job goes on after that."""
+    return isinstance(error, RefusedError) and error.code == Code.NOT_READY
 
 
 def _chunk(data: str) -> dict[str, Any]:

@@ -69,13 +69,16 @@ class Http:
 
 
 def _refused(response: httpx.Response) -> RefusedError:
-    status = response.status_code
+    status, again = response.status_code, _retry_after(response)
     try:
         error = ErrorEnvelope.model_validate_json(response.content).error
-    except ValidationError:
-        return RefusedError(f"The gateway answered HTTP {status}.", "", status)
-    again = response.headers.get(headers.RETRY_AFTER)
+    except ValidationError:  # a proxy's page
+        return RefusedError(f"The gateway answered HTTP {status}.", "", status, again)
     passages = tuple(response.json().get("passages", ()))
-    return RefusedError(
-        error.message, error.code, status, float(again) if again else None, passages
-    )
+    return RefusedError(error.message, error.code, status, again, passages)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that a response asks to wait, if it says so in seconds."""
+    value = response.headers.get(headers.RETRY_AFTER, "")
+    return float(value) if value.isascii() and value.isdigit() else None

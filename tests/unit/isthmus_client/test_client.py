@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import httpx
 import pytest
 
+from contracts import sse
+from contracts.errors import Code, envelope
 from isthmus_client import Answer, Client, RefusedError, UnreachableError
+from isthmus_client.client import ATTEMPTS
 from rag_graph.errors import LLMUnavailableError
 from rag_graph.llm.asgi_transport import StreamingASGITransport
 from serve_app.api import create_api
@@ -105,6 +109,138 @@ async def test_a_connection_that_does_not_come_back_is_told_of(
     async with connected(Fakes(), breaks_after=1, times=9) as (client, _):
         with pytest.raises(UnreachableError, match="broke off"):
             await client.ask("Which taint?")
+
+
+class Scripted:
+    """Answers the GETs of streams with what the test says, one after the other; the last again."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "isthmus"}]})
+        if request.method == "DELETE":
+            return httpx.Response(204)
+        answer = self._answers[min(self.asked, len(self._answers) - 1)]
+        self.asked += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def client(self) -> Client:
+        return Client("http://gateway", transport=httpx.MockTransport(self))
+
+
+def streamed(*events: dict[str, object] | str, first: int = 1) -> httpx.Response:
+    """A stream of `events` that ends cleanly after them."""
+    data = [event if isinstance(event, str) else json.dumps(event) for event in events]
+    frames = [sse.encode(one, id=f"chatcmpl-1.{n}") for n, one in enumerate(data, first)]
+    return httpx.Response(200, content=b"".join(frames))
+
+
+def word(text: str, finish_reason: str | None = None) -> dict[str, object]:
+    choice = {"delta": {"content": text}, "finish_reason": finish_reason}
+    return {"id": "chatcmpl-1", "choices": [choice]}
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the client waited, in which no time passed."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("isthmus_client.patience.asyncio.sleep", sleep)
+    return waited
+
+
+NOBODY = httpx.Response(503, text="<html>No server is available.</html>")
+
+
+async def test_a_refusal_to_take_an_answer_up_is_waited_out(pauses: list[float]) -> None:
+    later = [httpx.Response(503, headers={"retry-after": said}) for said in ("3", "3600", "Tue")]
+    rest = streamed(word("two", "stop"), sse.DONE, first=2)
+    script = Scripted(streamed(word("one ")), NOBODY, *later, rest)
+    async with script.client() as client:
+        answer = await client.ask("?")
+    assert answer.text == "one two"
+    assert pauses == [0.2, 0.4, 3.0, 10.0, 3.2]
+
+
+async def test_a_refusal_that_stays_is_raised(pauses: list[float]) -> None:
+    script = Scripted(streamed(word("one ")), NOBODY)
+    async with script.client() as client:
+        with pytest.raises(RefusedError, match="HTTP 503"):
+            await client.ask("?")
+    assert script.asked == ATTEMPTS
+    assert len(pauses) == ATTEMPTS - 1
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_a_refusal_that_waiting_does_not_change_is_raised_at_once(
+    pauses: list[float], status: int
+) -> None:
+    script = Scripted(streamed(word("one ")), httpx.Response(status))
+    async with script.client() as client:
+        with pytest.raises(RefusedError):
+            await client.ask("?")
+    assert len(pauses) == 1
+
+
+async def test_a_question_that_is_refused_is_not_asked_again(pauses: list[float]) -> None:
+    script = Scripted(NOBODY)
+    async with script.client() as client:
+        with pytest.raises(RefusedError):
+            await client.ask("?")
+    assert (script.asked, pauses) == (1, [])
+
+
+async def test_an_answer_without_its_end_is_no_answer(pauses: list[float]) -> None:
+    pieces = [streamed(word(f"w{n} "), first=n) for n in range(1, ATTEMPTS + 1)]
+    async with Scripted(*pieces).client() as client:
+        with pytest.raises(UnreachableError, match="ended in the middle"):
+            await client.ask("?")
+    assert len(pauses) == ATTEMPTS - 1
+
+
+def job(status: str, done: int = 0) -> dict[str, object]:
+    facts = {"id": "j1", "name": "a.md", "collection": "default", "error": None}
+    return {**facts, "status": status, "chunks_done": done}
+
+
+async def watched(script: Scripted) -> list[tuple[str, int]]:
+    async with script.client() as client:
+        return [(one.status, one.chunks_done) async for one in client.watch("j1")]
+
+
+async def test_a_job_is_watched_over_a_restart_of_the_ingestor(pauses: list[float]) -> None:
+    restarting = envelope(Code.NOT_READY, "The ingestor is starting.").model_dump()
+    refused = httpx.Response(503, json=restarting, headers={"retry-after": "2"})
+    script = Scripted(
+        streamed(job("embedding", 1), restarting),
+        refused,
+        httpx.ReadError("the connection broke"),
+        streamed(job("embedding", 2)),
+        streamed(job("done", 3)),
+    )
+    assert await watched(script) == [("embedding", 1), ("embedding", 2), ("done", 3)]
+    assert pauses == [0.2, 2.0, 0.8, 1.6]
+
+
+async def test_a_job_that_cannot_be_watched_any_more_is_told_of(pauses: list[float]) -> None:
+    with pytest.raises(RefusedError, match="HTTP 503"):
+        await watched(Scripted(streamed(job("embedding")), NOBODY))
+    assert sum(pauses) > 40
+
+
+async def test_a_job_that_there_is_not_is_not_waited_for(pauses: list[float]) -> None:
+    absent = envelope(Code.NOT_FOUND, "There is no job 'j1'.").model_dump()
+    with pytest.raises(RefusedError, match="no job"):
+        await watched(Scripted(httpx.Response(404, json=absent)))
+    assert pauses == []
 
 
 async def test_closing_the_stream_stops_the_work() -> None:
