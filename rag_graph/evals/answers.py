@@ -46,6 +46,8 @@ class AnswersResult:
             self.scores["citation_precision"].append(cited.count(question.document) / len(cited))
         self.scores["citation_recall"].append(float(question.document in cited))
         self.scores["groundedness"].append(groundedness(answer.text, passages))
+        if not question.answers:
+            return
         text = prompts.without_markers(answer.text)
         self.scores["exact_match"].append(metrics.exact(text, question.answers))
         self.scores["f1"].append(metrics.f1(text, question.answers))

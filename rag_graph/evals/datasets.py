@@ -2,8 +2,9 @@
 
 JSON: SQuAD's layout, `{"data": [{"title", "paragraphs": [{"context", "qas": [...]}]}]}`, which
 XQuAD shares (https://arxiv.org/abs/1910.11856). JSON lines: one object a question, with
-`question`, `context` (a document's text) and `answers` (strings, or SQuAD's objects). A question
-without answers is one that the documents do not answer; its context, if any, is still a document.
+`question`, `context` (a document's text) and `answers` (strings, or SQuAD's objects). An empty list
+of answers says that the documents do not answer the question; its context, if any, is still a
+document. Without `answers`, the context answers it, in words that are not known.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class EvalQuestion:
     document: str | None
     """Name of the document; None when none answers it."""
     answers: tuple[str, ...]
+    """Empty also where the document's answer is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,15 @@ def load(path: Path, limit: int | None = None) -> Dataset:
     return _dataset(entries, limit)
 
 
-_Entry = tuple[str, str | None, tuple[str, ...]]
-"""Question, context, answers."""
+_Entry = tuple[str, str | None, tuple[str, ...] | None]
+"""Question, context, answers: empty if there is none, None if they are not told."""
 
 
 def _dataset(entries: list[_Entry], limit: int | None) -> Dataset:
     contexts = dict.fromkeys(context for _, context, _ in entries if context)
     names = {context: f"{i:05d}.txt" for i, context in enumerate(contexts)}
     questions = tuple(
-        EvalQuestion(question, names[context] if context and answers else None, answers)
+        EvalQuestion(question, names[context] if context and answers != () else None, answers or ())
         for question, context, answers in entries[:limit]
     )
     return Dataset({name: context for context, name in names.items()}, questions)
@@ -87,11 +89,13 @@ def _lines(text: str) -> Iterator[_Entry]:
             yield entry["question"], entry.get("context"), _answers(entry.get("answers"))
 
 
-def _answers(given: Any) -> tuple[str, ...]:
+def _answers(given: Any) -> tuple[str, ...] | None:
     """Return the answers' texts, from strings or from SQuAD's `{"text": ...}` objects."""
+    if given is None:
+        return None
     if isinstance(given, dict):  # the Hugging Face form: {"text": [...], "answer_start": [...]}
         given = given["text"]
-    texts = [a["text"] if isinstance(a, dict) else a for a in given or ()]
+    texts = [a["text"] if isinstance(a, dict) else a for a in given]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("an answer is not a string")
     return tuple(dict.fromkeys(texts))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from rag_graph.errors import EvalDataError
 from rag_graph.evals import metrics
 from rag_graph.evals.datasets import Dataset
 from rag_graph.ingest.pipeline import Ingestor
@@ -78,12 +79,18 @@ async def run(
         on_step: told how far the run is.
 
     Raises:
+        EvalDataError: no question names the document that answers it.
         RagError: ingestion or search failed.
     """
+    questions = [q for q in data.questions if q.document is not None]
+    if not questions:
+        raise EvalDataError(
+            f"None of the {len(data.questions)} questions has a document that answers it. Give "
+            "them a context, and answers that are not empty or none at all."
+        )
     retriever, chunks, ingest_s = await build(data, embedder, settings, on_step)
     results = {method: RetrievalResult() for method in METHODS}
     search_ms = []
-    questions = [q for q in data.questions if q.document is not None]
     for i, question in enumerate(questions):
         on_step("searching", i, len(questions))
         begin = time.perf_counter()

@@ -47,13 +47,17 @@ def test_json_lines(tmp_path: Path) -> None:
         {"question": "a", "context": "one", "answers": ["1"]},
         {"question": "b", "context": "one", "answers": {"text": ["2", "2"], "answer_start": [0]}},
         {"question": "c"},
+        {"question": "d", "context": "two"},
+        {"question": "e", "context": "two", "answers": []},
     ]
     path = write(tmp_path / "d.jsonl", "\n".join(map(json.dumps, lines)) + "\n\n")
     data = load(path)
-    assert list(data.documents.values()) == ["one"]
+    assert list(data.documents.values()) == ["one", "two"]
     assert [(q.document, q.answers) for q in data.questions] == [
         ("00000.txt", ("1",)),
         ("00000.txt", ("2",)),
+        (None, ()),
+        ("00001.txt", ()),
         (None, ()),
     ]
     assert len(load(path, 1).questions) == 1

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from contracts.mock_llm import MockLLM
+from rag_graph.errors import EvalDataError
 from rag_graph.evals import answers, report, retrieval
 from rag_graph.evals.datasets import Dataset, EvalQuestion
 from rag_graph.graph import RagGraph
 from rag_graph.llm.asgi_transport import StreamingASGITransport
 from rag_graph.llm.client import LLMClient
 from rag_graph.settings import RagSettings
+from rag_graph.state import Answered
 from tests.support.rag import FakeEmbedder
 
 DATA = Dataset(
@@ -39,6 +41,25 @@ async def test_retrieval_finds_what_is_plainly_there(settings: RagSettings) -> N
     assert (measured.documents, measured.chunks, len(measured.search_ms)) == (2, 2, 2)
     assert set(measured.methods) == {"hybrid", "dense", "bm25"}
     assert measured.methods["hybrid"].scores["ndcg_at_10"] == [1.0, 1.0]
+
+
+async def test_questions_that_no_document_answers_leave_retrieval_nothing_to_measure(
+    settings: RagSettings,
+) -> None:
+    data = Dataset(DATA.documents, DATA.questions[2:])
+    with pytest.raises(EvalDataError, match="None of the 1 questions"):
+        await retrieval.run(data, FakeEmbedder(), settings, silent)
+
+
+def test_without_gold_answers_the_right_document_still_counts() -> None:
+    result = answers.AnswersResult()
+    answered = Answered("Grass is green. [1]", (), "stop", None, "m")
+    result.add(EvalQuestion("What is green?", "b.txt", ()), answered, [])
+    assert {name for name, values in result.scores.items() if values} == {
+        "answered",
+        "citation_recall",
+        "groundedness",
+    }
 
 
 async def test_answers_are_scored(settings: RagSettings) -> None:
