@@ -28,30 +28,40 @@ MEASURES = {
 
 @dataclass(slots=True)
 class AnswersResult:
-    """A list of values for each measure; a question adds to those that apply to it."""
+    """Values of each measure by question; a question adds to the measures that apply to it."""
 
-    scores: dict[str, list[float]] = field(default_factory=lambda: {m: [] for m in MEASURES})
+    scores: dict[str, dict[int, float]] = field(default_factory=lambda: {m: {} for m in MEASURES})
 
-    def add(self, question: EvalQuestion, answer: Answered, passages: Sequence[Passage]) -> None:
-        """Score one answer."""
-        abstained = answer.text.strip() == NOT_FOUND
-        if question.document is None:
-            self.scores["abstention"].append(float(abstained))
-            return
-        self.scores["answered"].append(float(not abstained))
-        if abstained:
-            return
-        cited = [citation.source for citation in answer.citations]
-        if cited:
-            self.scores["citation_precision"].append(cited.count(question.document) / len(cited))
-        self.scores["citation_recall"].append(float(question.document in cited))
-        self.scores["groundedness"].append(groundedness(answer.text, passages))
-        if not question.answers:
-            return
+    def add(
+        self, number: int, question: EvalQuestion, answer: Answered, passages: Sequence[Passage]
+    ) -> None:
+        """Score the answer to the question of that number."""
+        for measure, value in _values(question, answer, passages).items():
+            self.scores[measure][number] = value
+
+
+def _values(
+    question: EvalQuestion, answer: Answered, passages: Sequence[Passage]
+) -> dict[str, float]:
+    abstained = answer.text.strip() == NOT_FOUND
+    if question.document is None:
+        return {"abstention": float(abstained)}
+    if abstained:
+        return {"answered": 0.0}
+    cited = [citation.source for citation in answer.citations]
+    values = {
+        "answered": 1.0,
+        "citation_recall": float(question.document in cited),
+        "groundedness": groundedness(answer.text, passages),
+    }
+    if cited:
+        values["citation_precision"] = cited.count(question.document) / len(cited)
+    if question.answers:
         text = prompts.without_markers(answer.text)
-        self.scores["exact_match"].append(metrics.exact(text, question.answers))
-        self.scores["f1"].append(metrics.f1(text, question.answers))
-        self.scores["contains_gold"].append(metrics.contains(text, question.answers))
+        values["exact_match"] = metrics.exact(text, question.answers)
+        values["f1"] = metrics.f1(text, question.answers)
+        values["contains_gold"] = metrics.contains(text, question.answers)
+    return values
 
 
 async def run(data: Dataset, graph: RagGraph, on_step: OnStep) -> AnswersResult:
@@ -68,7 +78,7 @@ async def run(data: Dataset, graph: RagGraph, on_step: OnStep) -> AnswersResult:
             if isinstance(event, Retrieved):
                 passages = event.passages
             elif isinstance(event, Answered):
-                result.add(question, event, passages)
+                result.add(i, question, event, passages)
     return result
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from rag_graph.evals.metrics import Estimate, difference, estimate
 
-Scores = Mapping[str, Sequence[float]]
-"""Values of each measure, a question each."""
+Scores = Mapping[str, Mapping[int, float]]
+"""Values of each measure, by the number of the question."""
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -24,7 +24,7 @@ _COLOURS = ("#3465a4", "#c17d11", "#4e9a06")
 
 def estimates(scores: Scores) -> dict[str, Estimate]:
     """Return the mean of each measure that any question was scored on."""
-    return {name: estimate(values) for name, values in scores.items() if values}
+    return {name: estimate(list(values.values())) for name, values in scores.items() if values}
 
 
 def as_json(runs: Mapping[str, Scores], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,13 +46,15 @@ def as_json(runs: Mapping[str, Scores], facts: Mapping[str, Any]) -> dict[str, A
 def compared(a: Scores, b: Scores) -> dict[str, Estimate]:
     """Return how much better `b` is than `a` in each measure, question by question.
 
-    Measures that the two did not score on the same questions are compared by nothing and left out.
+    A measure is compared on the questions that both were scored on: an answer cannot be compared
+    with an abstention. It is left out where there are none.
     """
-    return {
-        name: difference(values, b[name])
-        for name, values in a.items()
-        if values and len(values) == len(b.get(name, ()))
-    }
+    paired = {name: _paired(values, b.get(name, {})) for name, values in a.items()}
+    return {name: difference(*zip(*pairs, strict=True)) for name, pairs in paired.items() if pairs}
+
+
+def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> list[tuple[float, float]]:
+    return [(value, b[number]) for number, value in a.items() if number in b]
 
 
 def as_html(title: str, runs: Mapping[str, Scores], facts: Mapping[str, Any]) -> str:

@@ -25,18 +25,18 @@ OnStep = Callable[[str, int, int], None]
 
 @dataclass(slots=True)
 class RetrievalResult:
-    """Scores of one method, a value a question, in the questions' order."""
+    """Scores of one method: the values of each measure by question."""
 
-    scores: dict[str, list[float]] = field(
-        default_factory=lambda: {"ndcg_at_10": [], "recall_at_5": [], "recall_at_1": [], "mrr": []}
+    scores: dict[str, dict[int, float]] = field(
+        default_factory=lambda: {"ndcg_at_10": {}, "recall_at_5": {}, "recall_at_1": {}, "mrr": {}}
     )
 
-    def add(self, rank: int | None) -> None:
-        """Score one question, whose document is at `rank`."""
-        self.scores["ndcg_at_10"].append(metrics.ndcg(rank))
-        self.scores["recall_at_5"].append(metrics.recall(rank, 5))
-        self.scores["recall_at_1"].append(metrics.recall(rank, 1))
-        self.scores["mrr"].append(metrics.reciprocal(rank))
+    def add(self, number: int, rank: int | None) -> None:
+        """Score the question of that number, whose document is at `rank`."""
+        self.scores["ndcg_at_10"][number] = metrics.ndcg(rank)
+        self.scores["recall_at_5"][number] = metrics.recall(rank, 5)
+        self.scores["recall_at_1"][number] = metrics.recall(rank, 1)
+        self.scores["mrr"][number] = metrics.reciprocal(rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ async def run(
         rankings = await retriever.rankings(SearchQuery(question.text))
         search_ms.append((time.perf_counter() - begin) * 1000)
         for method, rows in rankings.items():
-            results[method].add(metrics.rank_of(question.document or "", _documents(rows)))
+            results[method].add(i, metrics.rank_of(question.document or "", _documents(rows)))
     return RetrievalRun(results, search_ms, len(data.documents), chunks, ingest_s)
 
 

@@ -20,8 +20,11 @@ async def test_hybrid_search_holds_its_quality_on_xquad(tmp_path: Path) -> None:
     settings = RagSettings(store_uri=str(tmp_path), cache_dir=tmp_path)
     data = datasets.load(XQUAD)
     run = await retrieval.run(data, await open_embedder(settings), settings, lambda *_: None)
-    hybrid, dense, bm25 = (run.methods[name].scores for name in retrieval.METHODS)
-    assert mean(hybrid["ndcg_at_10"]) >= 0.968
-    assert mean(hybrid["recall_at_5"]) >= 0.992
+    hybrid, dense, bm25 = (
+        {measure: mean(values.values()) for measure, values in run.methods[name].scores.items()}
+        for name in retrieval.METHODS
+    )
+    assert hybrid["ndcg_at_10"] >= 0.968
+    assert hybrid["recall_at_5"] >= 0.992
     for measure in hybrid:
-        assert mean(hybrid[measure]) >= max(mean(dense[measure]), mean(bm25[measure])) - 0.005
+        assert hybrid[measure] >= max(dense[measure], bm25[measure]) - 0.005
