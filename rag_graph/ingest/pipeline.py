@@ -28,7 +28,7 @@ from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
 
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
 """Changes whenever parsing or chunking does, so that documents are then ingested anew."""
 EMBED_BATCH = 16
 """Chunks embedded between two reports of progress."""

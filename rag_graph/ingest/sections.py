@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +11,9 @@ from pathlib import PurePosixPath
 from markdown_it import MarkdownIt
 
 HEADING_SEPARATOR = " > "
+_LINE_END = re.compile(r"\r\n?|\n")
+"""What ends a line in CommonMark. `str.splitlines` also splits at the soft line breaks of slides,
+form feeds and others: the parser's line numbers would then be of other lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def from_markdown(name: str, text: str) -> Parsed:
 
 def markdown_sections(text: str, page: int | None = None) -> Iterator[Section]:
     """Cut Markdown at its headings, those in code blocks and quotes not counted."""
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
     path: list[tuple[int, str]] = []
     begin = 0
     for level, title, first, after in _headings(text):
@@ -66,5 +70,8 @@ def _headings(text: str) -> Iterator[tuple[int, str, int, int]]:
     tokens = MarkdownIt("commonmark").parse(text)
     for opening, inline in pairwise(tokens):
         if opening.type == "heading_open" and opening.level == 0 and opening.map:
-            title = "".join(child.content for child in inline.children or ())
-            yield int(opening.tag[1:]), title.strip(), opening.map[0], opening.map[1]
+            title = "".join(
+                " " if child.type in {"softbreak", "hardbreak"} else child.content
+                for child in inline.children or ()
+            )
+            yield int(opening.tag[1:]), " ".join(title.split()), opening.map[0], opening.map[1]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pptx import Presentation
 
 from rag_graph.errors import (
     DocumentError,
@@ -13,7 +19,7 @@ from rag_graph.errors import (
 )
 from rag_graph.ingest.parse import Limits
 from rag_graph.ingest.parse import parse as parse_within
-from rag_graph.ingest.sections import Parsed, Section
+from rag_graph.ingest.sections import Parsed, Section, markdown_sections
 from tests.support import documents
 from tests.support.rag import pdf
 
@@ -52,6 +58,42 @@ def test_markdown_is_cut_at_its_headings() -> None:
         (("Guide",), "First *part*."),
         (("Guide", "Pools"), "```sh"),
         (("Setext",), "After."),
+    ]
+
+
+BREAKS = st.sampled_from([*"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029 ", "\r\n", "\n\n"])
+PARTS = st.tuples(st.sampled_from(["# {}\n", "## {}\n", "{}\n===\n"]), st.lists(BREAKS, min_size=1))
+
+
+@given(st.lists(PARTS, min_size=1, max_size=6))
+def test_no_word_is_lost_whatever_breaks_the_lines(parts: list[tuple[str, list[str]]]) -> None:
+    numbers = iter(range(1000))
+    text = ""
+    for heading, breaks in parts:
+        text += "\n\n" + heading.format(f"w{next(numbers)} w{next(numbers)}")
+        text += "".join(f"w{next(numbers)}{ending}" for ending in breaks)
+    sections = list(markdown_sections(text))
+    found = {word for s in sections for word in re.findall(r"w\d+", f"{s.headings} {s.text}")}
+    assert found == set(re.findall(r"w\d+", text))
+
+
+def test_a_heading_of_two_lines_keeps_its_words_apart() -> None:
+    (section,) = markdown_sections("Node\npools\n===\nBody.")
+    assert section.headings == ("Node pools",)
+
+
+def test_slides_with_soft_line_breaks_lose_no_line() -> None:
+    deck = Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    slide.shapes.title.text = "Node\vpools"
+    slide.placeholders[1].text = "First.\vSecond.\vThird.\nFourth."
+    slide.notes_slide.notes_text_frame.text = "Say\vthis."
+    buffer = io.BytesIO()
+    deck.save(buffer)
+    sections = parse("a.pptx", buffer.getvalue()).sections
+    assert [(s.headings, s.text.split()) for s in sections] == [
+        (("Node pools",), ["First.", "Second.", "Third.", "Fourth."]),
+        (("Node pools", "Notes:"), ["Say", "this."]),
     ]
 
 
