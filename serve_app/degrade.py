@@ -119,14 +119,21 @@ async def _passages_alone(
     passages: tuple[Passage, ...], reason: Exception
 ) -> AsyncGenerator[Event, None]:
     citations = tuple(_citation(number, p) for number, p in enumerate(passages, start=1))
-    quotes = "\n\n".join(f"{c.quote} [{c.number}]" for c in citations)
+    shown = zip(passages, citations, strict=True)
+    quotes = "\n\n".join(f"{_cut_off(c.quote, p.text)} [{c.number}]" for p, c in shown)
     text = f"No model can answer now. These passages were found:\n\n{quotes}"
     facts = {"degraded": True, "grounded": True, "reason": str(reason)}
     yield Token(text)
     yield Answered(text, citations, "stop", None, "none", {"route": "passages", **facts})
 
 
+def _cut_off(quote: str, text: str) -> str:
+    """Return `quote`, with a sign where it is not all of `text`."""
+    return quote if quote == text else f"{quote} …"
+
+
 def _citation(number: int, passage: Passage) -> Citation:
+    """Return a citation of the passage's beginning, word for word: the page marks it there."""
     text = passage.text
     return Citation(
         number,
@@ -136,7 +143,7 @@ def _citation(number: int, passage: Passage) -> Citation:
         passage.source,
         passage.page,
         passage.heading,
-        text if len(text) <= QUOTE_CHARS else f"{text[:QUOTE_CHARS].rstrip()} …",
+        text if len(text) <= QUOTE_CHARS else text[:QUOTE_CHARS].rstrip(),
         passage.score,
         "matched",
     )
