@@ -6,6 +6,7 @@ HTTP routes: a key is asked for before MCP sees a request, and each tool call co
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -16,18 +17,21 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import CallToolResult, TextContent
 from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from contracts import headers
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph.errors import RagError
 from rag_graph.llm.transcript import Piece
 from rag_graph.state import DEFAULT_COLLECTION, Answered, Question, SearchQuery, Token
 from serve_app import guard
 from serve_app.auth import Key, Right
-from serve_app.errors import RequestError, ServeAppError
+from serve_app.chat import Events, begun
+from serve_app.errors import DegradedError, RequestError, ServeAppError
 from serve_app.responses import error_response
 from serve_app.routes.search import MAX_TOP_K
 from serve_app.services import Services
@@ -64,21 +68,21 @@ class _Tools:
         question: str,
         collection: Collection = DEFAULT_COLLECTION,
         top_k: TopK = None,
-    ) -> dict[str, Any]:
-        """Answer a question from the documents. Progress messages carry the text as it comes."""
+    ) -> Annotated[CallToolResult, dict[str, Any]]:
+        """Answer a question from the documents. Progress messages carry the text as it comes.
+
+        The result has the `answer`, its `citations`, and how it came about in `isthmus`: with
+        `degraded` a part did not work, and `grounded` says whether the answer rests on the
+        documents. An error because no model could answer has the `passages` that were found.
+        """
         with _tool_errors():
             key = await self._authorize(ctx, "ask", collection)
             asked = Question(question, collection=collection, top_k=top_k)
-            async with aclosing(guard.ask(self._services, key, asked)) as events:
-                pieces = 0
-                async for event in events:
-                    if isinstance(event, Token):
-                        pieces += 1
-                        await ctx.report_progress(pieces, message=event.text)
-                    elif isinstance(event, Answered):
-                        citations = [asdict(citation) for citation in event.citations]
-                        return {"answer": event.text, "citations": citations}
-        raise ToolError("The answer ended in the middle. Ask again.")
+            try:
+                answer = await begun(guard.ask(self._services, key, asked))
+            except DegradedError as error:
+                return _degraded(error)
+            return _answer(await _last(ctx, answer.events))
 
     async def search_documents(
         self,
@@ -128,6 +132,48 @@ class _Tools:
 
     async def _authorize(self, ctx: Context[Any, Any], right: Right, collection: str | None) -> Key:
         return await self._services.authorize(_headers(ctx), right, collection)
+
+
+async def _last(ctx: Context[Any, Any], events: Events) -> Answered:
+    """Report the text as it comes; return the end of the answer.
+
+    Raises:
+        ToolError: it has none.
+    """
+    pieces = 0
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Token):
+                pieces += 1
+                await ctx.report_progress(pieces, message=event.text)
+            elif isinstance(event, Answered):
+                return event
+    raise ToolError("The answer ended in the middle. Ask again.")
+
+
+def _answer(answered: Answered) -> CallToolResult:
+    return _result(
+        {
+            "answer": answered.text,
+            "citations": [asdict(citation) for citation in answered.citations],
+            "isthmus": {"llm_model": answered.model, **answered.metadata},
+        }
+    )
+
+
+def _degraded(error: DegradedError) -> CallToolResult:
+    """Return what the HTTP route answers, as an error: `retry_after` is the header of that name."""
+    response = error_response(error)
+    body = json.loads(bytes(response.body))
+    if again := response.headers.get(headers.RETRY_AFTER):
+        body["retry_after"] = int(again)
+    return _result(body, is_error=True)
+
+
+def _result(body: dict[str, Any], *, is_error: bool = False) -> CallToolResult:
+    """Return a result that says the same to programs and, as text, to models."""
+    text = TextContent(type="text", text=json.dumps(body, ensure_ascii=False, indent=2))
+    return CallToolResult(content=[text], structured_content=body, is_error=is_error)
 
 
 @contextmanager
