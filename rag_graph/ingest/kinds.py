@@ -70,12 +70,12 @@ def detect(name: str, content: bytes, max_unzipped_bytes: int) -> Kind:
     """
     if not content.strip():
         raise EmptyDocumentError(f"{name} is empty. Check that it was saved and uploaded whole.")
-    if b"%PDF-" in content[:1024]:
-        return Kind.PDF
     if content.startswith(b"PK\x03\x04"):
         return _zipped(name, content, max_unzipped_bytes)
-    _refuse_legacy(name, content)
     suffix = PurePosixPath(name).suffix.lower()
+    if _is_pdf(name, suffix, content):
+        return Kind.PDF
+    _refuse_legacy(name, content)
     if suffix in BINARY_ENDINGS:
         raise UnreadableDocumentError(
             f"{name} is not a {BINARY_ENDINGS[suffix]} file, whatever its name says. "
@@ -108,6 +108,24 @@ def _decode(name: str, content: bytes, encoding: str) -> str:
         raise UnreadableDocumentError(
             f"{name} is not UTF-8 text (byte {error.start} is wrong). Save it as UTF-8."
         ) from error
+
+
+def _is_pdf(name: str, suffix: str, content: bytes) -> bool:
+    """Whether it is a PDF. Readers take one whose header has other bytes before it.
+
+    Within the first 1,024 (Adobe's PDF Reference 1.7, appendix H.3), but text may speak of it there.
+    """
+    if b"%PDF-" not in content[:1024]:
+        return False
+    return content.startswith(b"%PDF-") or suffix == ".pdf" or not _is_text(name, content)
+
+
+def _is_text(name: str, content: bytes) -> bool:
+    try:
+        decode(name, content)
+    except UnreadableDocumentError:
+        return False
+    return True
 
 
 def _zipped(name: str, content: bytes, limit: int) -> Kind:

@@ -131,6 +131,31 @@ def test_the_bytes_say_what_a_file_is_before_its_name_does() -> None:
     assert parse("main.py", b"# not a heading\nx = 1").sections[0].headings == ()
 
 
+def test_a_text_that_speaks_of_the_header_of_pdf_is_text() -> None:
+    source = b'MAGIC = b"%PDF-"\n'
+    assert parse("kinds.py", source).sections == (Section('MAGIC = b"%PDF-"'),)
+    assert parse("a.md", b"# Files\n\nBegin with %PDF-1.7.").sections[0].headings == ("Files",)
+    assert "%PDF-" in parse("a.html", b"<html><p>%PDF-1.4</p></html>").sections[0].text
+    assert parse("grep.txt", "a.pdf:%PDF-1.4".encode("utf-16")).title == "grep"
+    with pytest.raises(UnsupportedDocumentError, match="is an archive"):
+        parse("a.zip", documents.archive({"%PDF-1.4.txt": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("a.txt", b"", b""),
+        ("a.pdf", b"Content-Type: application/pdf\r\n\r\n", b""),
+        ("a.txt", b"\x00\x93", b""),
+        ("a.txt", b"\n", BINARY),
+    ],
+)
+def test_a_pdf_is_one_whatever_its_name_and_its_first_bytes(
+    name: str, before: bytes, after: bytes
+) -> None:
+    assert parse(name, before + pdf("Page text.") + after).sections[0].page == 1
+
+
 def test_office_formats_keep_headings_slides_and_sheets() -> None:
     docx = parse("a.docx", documents.docx("Report", "Body text."))
     assert (docx.title, docx.sections[0].headings) == ("Report", ("Report",))
