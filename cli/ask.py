@@ -49,6 +49,7 @@ async def answer(
                 if isinstance(piece, Answer):
                     console.print()
                     _print_sources(console, piece.citations)
+                    _print_degraded(piece.info)
                 else:
                     console.print(Text(piece), end="")
     except RefusedError as error:
@@ -57,6 +58,17 @@ async def answer(
     except UnreachableError as error:
         hint = "Start one with `isthmus up`, or set ISTHMUS_URL to where it is."
         raise GatewayError(f"{error} {hint}") from error
+
+
+def _print_degraded(info: Mapping[str, Any]) -> None:
+    """Say on stderr what an answer lacks: it may be piped on."""
+    if not info.get("degraded"):
+        return
+    if info.get("grounded"):
+        what = "no model could answer: these are the passages that were found"
+    else:
+        what = "this answer does not rest on the documents: they could not be searched"
+    typer.echo(f"isthmus: {what}. ({info.get('reason', 'No reason was told.')})", err=True)
 
 
 def _print_sources(console: Console, citations: Sequence[Citation]) -> None:

@@ -44,6 +44,8 @@ class FakeGateway:
     """By path or uploaded file name: the code and message of an error."""
     passages: list[dict[str, object]] = field(default_factory=list)
     breaks_off: bool = False
+    info: dict[str, object] = field(default_factory=dict)
+    """How the answer came about."""
     uploads: list[str] = field(default_factory=list)
     asked: list[dict[str, object]] = field(default_factory=list)
 
@@ -76,8 +78,8 @@ class FakeGateway:
         if self.breaks_off:
             frames += sse.encode(errors.envelope(Code.UPSTREAM_ERROR, "Broke.").model_dump_json())
         end = {"delta": {}, "finish_reason": "stop"}
-        last = {"id": "chatcmpl-1", "choices": [end], "citations": [CITATION], "isthmus": {}}
-        return frames + sse.encode(json.dumps(last)) + sse.DONE_FRAME
+        last = {"id": "chatcmpl-1", "choices": [end], "citations": [CITATION]}
+        return frames + sse.encode(json.dumps(last | {"isthmus": self.info})) + sse.DONE_FRAME
 
 
 @pytest.fixture

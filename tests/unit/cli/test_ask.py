@@ -61,6 +61,27 @@ async def test_a_refusal_shows_the_passages_that_were_found(
     assert "[1] T, s\n    Hi." in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("grounded", "said"), [(True, "no model could answer"), (False, "does not rest on")]
+)
+async def test_a_degraded_answer_is_marked_on_stderr(
+    client: Client,
+    fake: FakeGateway,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    grounded: bool,
+    said: str,
+) -> None:
+    whole = await ask(client)
+    assert capsys.readouterr().err == ""
+    fake.info = {"degraded": True, "grounded": grounded, "reason": "It is down."}
+    assert await ask(client) == whole
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("isthmus: ")
+    assert said in line
+    assert "It is down." in line
+
+
 async def test_an_error_in_the_middle_is_told(client: Client, fake: FakeGateway) -> None:
     fake.breaks_off = True
     with pytest.raises(GatewayError, match=r"Broke\."):
