@@ -113,7 +113,7 @@ def _decode(name: str, content: bytes, encoding: str) -> str:
 def _is_pdf(name: str, suffix: str, content: bytes) -> bool:
     """Whether it is a PDF. Readers take one whose header has other bytes before it.
 
-    Within the first 1,024 (Adobe's PDF Reference 1.7, appendix H.3), but text may speak of it there.
+    Within the first 1,024 (Adobe's PDF Reference 1.7, H.3), but a text may speak of it there.
     """
     if b"%PDF-" not in content[:1024]:
         return False
