@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
 from contracts.errors import Code
 from llm_backend.engine.guide import GuideError, Guides
 from llm_backend.engine.pending import PendingGuides
 from llm_backend.engine.plan import StepPlan
+from llm_backend.engine.sampler import Sampled, SamplingError
 from llm_backend.engine.scheduler import Chunk, Scheduler
 from llm_backend.engine.sequence import Sequence
-from llm_backend.runtime.ipc import Output, Rejected, Stats, Submit, TokenLogprob
+from llm_backend.runtime.ipc import Output, Rejected, Stats, Submit
 
 LogitsT = TypeVar("LogitsT")
 LogitsIn = TypeVar("LogitsIn", contravariant=True)
@@ -30,10 +31,8 @@ class Model(Protocol[LogitsOut]):
 class Sampler(Protocol[LogitsIn]):
     """What chooses tokens, on rank 0."""
 
-    def sample(
-        self, logits: LogitsIn, sequences: list[Sequence]
-    ) -> list[tuple[int, TokenLogprob | None]]:
-        """Return the next token of each sequence, with its log probability where asked for."""
+    def sample(self, logits: LogitsIn, sequences: list[Sequence]) -> Collection[Sampled]:
+        """Return the next token of each sequence, or why there is none."""
 
 
 class Engine(Generic[LogitsT]):
@@ -170,10 +169,12 @@ class Engine(Generic[LogitsT]):
         for chunk in chunks:
             self._scheduler.advance(chunk)
 
-    def _emit(
-        self, sequence: Sequence, sampled: tuple[int, TokenLogprob | None]
-    ) -> Output | Rejected:
+    def _emit(self, sequence: Sequence, sampled: Sampled) -> Output | Rejected:
         """Append a sequence's new token and finish it if that was the last one."""
+        if isinstance(sampled, SamplingError):
+            self.cancel(sequence.request_id)
+            message = f"No token could be chosen after {sequence.num_generated}: {sampled}."
+            return Rejected(sequence.request_id, Code.INTERNAL, message)
         token, logprob = sampled
         sequence.tokens.append(token)
         self._count(sequence)

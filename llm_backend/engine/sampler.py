@@ -8,6 +8,8 @@ alone, so it is the same in any batch and after a pre-emption.
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import secrets
 from collections import Counter
 
@@ -24,6 +26,16 @@ _CANDIDATE_RATIO = 1e-4  # of the most likely token: above it, tokens are sorted
 _LOWEST_TEMPERATURE = 1e-30  # its inverse is still a float32
 _STRIDE = 256  # a draw looks for its stretch of the vocabulary first, then for the token in it
 
+log = logging.getLogger(__name__)
+
+
+class SamplingError(Exception):
+    """No token can be chosen for one sequence."""
+
+
+Sampled = tuple[int, TokenLogprob | None] | SamplingError
+"""A sequence's next token, with its log probability where asked for; or why there is none."""
+
 
 class TokenSampler:
     """The sampler of rank 0.
@@ -37,15 +49,22 @@ class TokenSampler:
         self._eos = eos_token_ids
         self._secret = secrets.token_bytes(16) if secret is None else secret
 
-    def sample(
-        self, logits: Floats, sequences: list[Sequence]
-    ) -> list[tuple[int, TokenLogprob | None]]:
-        """Return the next token of each sequence, and its log probability where asked for.
+    def sample(self, logits: Floats, sequences: list[Sequence]) -> list[Sampled]:
+        """Return what is chosen for each sequence. One's error is its own: the others go on.
 
         Args:
             logits: [len(sequences), vocabulary]; not modified.
         """
-        return [self._next(row, each) for row, each in zip(logits, sequences, strict=True)]
+        return [self._sampled(row, each) for row, each in zip(logits, sequences, strict=True)]
+
+    def _sampled(self, row: Floats, sequence: Sequence) -> Sampled:
+        try:
+            return self._next(row, sequence)
+        except SamplingError as error:
+            return error
+        except Exception as error:  # whatever it is, it is this sequence's alone
+            log.exception("No token for %s.", sequence.request_id)
+            return SamplingError(f"{type(error).__name__}: {error}")
 
     def _next(self, row: Floats, sequence: Sequence) -> tuple[int, TokenLogprob | None]:
         sampling = sequence.sampling
@@ -54,6 +73,7 @@ class TokenSampler:
             token = _draw(scores, sampling, self._uniform(sequence))
         else:
             token = int(scores.argmax())
+            _check(float(scores[token]))
         return token, _logprob(row, token, sampling.logprobs)
 
     def _adjust(self, row: Floats, sequence: Sequence) -> Floats:
@@ -96,11 +116,19 @@ def _changes_logits(sequence: Sequence) -> bool:
     )
 
 
+def _check(top: float) -> None:
+    """See that the largest of the logits is a number: of others nothing can be chosen."""
+    if not math.isfinite(top):
+        raise SamplingError(f"the largest of the logits is {top}")
+
+
 def _draw(row: Floats, sampling: SamplingParams, uniform: float) -> int:
     """Return the token at `uniform` of the filtered distribution's cumulative mass."""
+    top = row.max()
+    _check(float(top))
     # Relative to the maximum, so that a tiny temperature can only make the others vanish.
     with np.errstate(over="ignore"):
-        weights = np.exp((row - row.max()) * (1 / max(sampling.temperature, _LOWEST_TEMPERATURE)))
+        weights = np.exp((row - top) * (1 / max(sampling.temperature, _LOWEST_TEMPERATURE)))
     if not (sampling.top_k or sampling.min_p or sampling.top_p < 1):
         return _at(weights, uniform)
     total = weights.sum()
@@ -112,7 +140,8 @@ def _draw(row: Floats, sampling: SamplingParams, uniform: float) -> int:
     if sampling.top_p < 1:
         left = values.sum() if sampling.top_k or sampling.min_p else total
         before = np.cumsum(values) - values
-        values = values[before < sampling.top_p * left]
+        # The most likely one stays also where `top_p` is so small that a float32 has none of it.
+        values = values[: max(1, np.count_nonzero(before < sampling.top_p * left))]
     return int(ids[_at(values, uniform)])
 
 

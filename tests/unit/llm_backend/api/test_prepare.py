@@ -133,6 +133,7 @@ def test_parts_are_joined() -> None:
         {"logit_bias": {"x": 1}},
         {"logit_bias": {"1": 101}},
         {"repetition_penalty": 0},
+        {"repetition_penalty": 1e-40},
         {"min_tokens": 5, "max_tokens": 4},
         {"max_tokens": 3, "max_completion_tokens": 4},
         {"top_logprobs": 1},

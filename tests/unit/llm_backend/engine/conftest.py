@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from llm_backend.engine.engine import Engine
+from llm_backend.engine.engine import Engine, Sampler
 from llm_backend.engine.kv_cache import BlockPool
 from llm_backend.engine.plan import StepPlan
 from llm_backend.engine.scheduler import Limits, Scheduler
@@ -73,6 +73,7 @@ class World:
         max_num_seqs: int = 4,
         max_batched_tokens: int = 16,
         prefix_cache: bool = True,
+        sampler: Sampler[list[int]] | None = None,
     ) -> None:
         self.now = 0.0
         self.pool = BlockPool(num_blocks, block_size, prefix_cache)
@@ -81,7 +82,7 @@ class World:
         self.engine: Engine[list[int]] = Engine(
             self.scheduler,
             self.model,
-            Verbatim(),
+            sampler or Verbatim(),
             eos_token_ids=frozenset([EOS]),
             max_model_len=min(MAX_LEN, num_blocks * block_size),
             vocab_size=VOCAB,

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import Code
+from llm_backend.engine.sampler import Sampled, SamplingError
+from llm_backend.engine.sequence import Sequence
 from llm_backend.runtime.ipc import Output, Rejected, SamplingParams, Submit
 
 Reference = Callable[..., list[int]]
@@ -246,3 +248,33 @@ def test_cached_tokens_and_counters_are_reported(make_world: Callable[..., Any])
     assert output.cached_tokens == 8
     assert (stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens) == (20, 8, 2)
     assert (stats.running, stats.waiting, stats.step) == (0, 0, 2)
+
+
+class Choosy:
+    """Finds no second token for `bad`."""
+
+    def sample(self, logits: list[int], sequences: list[Sequence]) -> list[Sampled]:
+        return [
+            SamplingError("none will do")
+            if s.request_id == "bad" and s.num_generated
+            else (t, None)
+            for t, s in zip(logits, sequences, strict=True)
+        ]
+
+
+def test_a_sequence_without_a_token_is_rejected_alone(
+    make_world: Callable[..., Any], reference: Reference
+) -> None:
+    world = make_world(sampler=Choosy())
+    for name in ("bad", "good"):
+        world.engine.submit(request(name, [1, 2, 3], max_tokens=3))
+
+    world.engine.step()
+    [rejected, output] = world.engine.step()
+
+    assert isinstance(rejected, Rejected)
+    assert (rejected.request_id, rejected.code) == ("bad", Code.INTERNAL)
+    assert "none will do" in rejected.message
+    assert output.token_ids == reference([1, 2, 3], 3)[1:2]
+    drain(world)
+    assert world.pool.num_free == world.pool.num_blocks

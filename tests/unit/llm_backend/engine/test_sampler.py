@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.engine.sampler import Floats, TokenSampler
+from llm_backend.engine.sampler import Floats, Sampled, SamplingError, TokenSampler
 from llm_backend.engine.sequence import Sequence
-from llm_backend.runtime.ipc import SamplingParams
+from llm_backend.runtime.ipc import SamplingParams, TokenLogprob
 
 EOS = frozenset([0])
 LOGITS = np.array([0.0, 1.0, 2.0, 3.0, 4.0], dtype=np.float32)
@@ -26,8 +26,12 @@ def sequence(
 
 
 def choose(made: Sequence, logits: Floats = LOGITS, secret: bytes = b"s") -> int:
-    [(token, _)] = TokenSampler(EOS, secret).sample(logits[None], [made])
-    return token
+    return chosen(TokenSampler(EOS, secret).sample(logits[None], [made])[0])[0]
+
+
+def chosen(sampled: Sampled) -> tuple[int, TokenLogprob | None]:
+    assert not isinstance(sampled, SamplingError), sampled
+    return sampled
 
 
 def draws(count: int = 600, logits: Floats = LOGITS, **sampling: object) -> Counter[int]:
@@ -116,7 +120,7 @@ def test_no_stop_token_before_the_minimum() -> None:
 def test_a_seed_fixes_the_draw_whatever_the_batch() -> None:
     sampler = TokenSampler(EOS, b"s")
     many = [sequence(temperature=1.0, seed=i) for i in range(30)]
-    together = [token for token, _ in sampler.sample(np.tile(LOGITS, (30, 1)), many)]
+    together = [chosen(each)[0] for each in sampler.sample(np.tile(LOGITS, (30, 1)), many)]
 
     assert together == [choose(each, secret=b"other") for each in many]
 
@@ -140,7 +144,7 @@ def test_the_draw_changes_with_the_position() -> None:
 def test_logprobs_are_the_models_own() -> None:
     made = sequence(logprobs=2, logit_bias=((0, 100.0),))
 
-    [(token, logprob)] = TokenSampler(EOS, b"s").sample(LOGITS[None], [made])
+    token, logprob = chosen(TokenSampler(EOS, b"s").sample(LOGITS[None], [made])[0])
 
     want = np.log(PROBABILITIES).tolist()
     assert token == 0
@@ -150,31 +154,72 @@ def test_logprobs_are_the_models_own() -> None:
 
 
 def test_logprobs_without_alternatives() -> None:
-    [(_, logprob)] = TokenSampler(EOS, b"s").sample(LOGITS[None], [sequence(logprobs=0)])
+    _, logprob = chosen(TokenSampler(EOS, b"s").sample(LOGITS[None], [sequence(logprobs=0)])[0])
 
     assert logprob is not None
     assert logprob.top == []
 
 
-@settings(max_examples=100, deadline=None)
+def test_the_smallest_top_p_is_greedy() -> None:
+    assert draws(50, top_p=1e-46) == {4: 50}
+
+
+BIASES = st.dictionaries(st.integers(0, 4), st.floats(-100, 100), max_size=5)
+
+
+@settings(max_examples=300, deadline=None)
 @given(
-    logits=st.lists(st.floats(-30, 30, width=32), min_size=5, max_size=40),
-    temperature=st.floats(0.01, 2),
-    top_k=st.integers(0, 50),
-    top_p=st.floats(0.01, 1),
-    min_p=st.floats(0, 1),
-    seed=st.integers(-(2**63), 2**63 - 1),
+    logits=st.lists(st.floats(-1000, 1000, width=32), min_size=5, max_size=40),
+    answer=st.lists(st.integers(0, 4), max_size=6),
+    biases=BIASES,
+    made=st.fixed_dictionaries(
+        {
+            "temperature": st.floats(0, 2),
+            "top_k": st.integers(0, 2**31 - 1) | st.integers(0, 50),
+            "top_p": st.floats(0, 1, exclude_min=True),
+            "min_p": st.floats(0, 1),
+            "repetition_penalty": st.floats(0.01, 10),
+            "presence_penalty": st.floats(-2, 2),
+            "frequency_penalty": st.floats(-2, 2),
+            "seed": st.integers(-(2**63), 2**63 - 1),
+            "logprobs": st.none() | st.integers(0, 20),
+        }
+    ),
 )
-def test_any_parameters_give_a_token_that_the_model_allows(
-    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float, seed: int
+def test_any_parameters_that_the_api_takes_give_a_token_that_the_model_allows(
+    logits: list[float], answer: list[int], biases: dict[int, float], made: dict[str, object]
 ) -> None:
-    made = sequence(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     row = np.array(logits, dtype=np.float32)
     row[0] = -np.inf
 
-    token = choose(made, row)
+    token = choose(sequence(answer=tuple(answer), logit_bias=tuple(biases.items()), **made), row)
 
     assert 0 < token < len(logits)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_cost_their_own_sequence_only(
+    temperature: float, wrong: float
+) -> None:
+    rows = np.stack([LOGITS, np.full_like(LOGITS, wrong), LOGITS])
+    many = [sequence(temperature=temperature, top_p=0.5) for _ in rows]
+
+    first, bad, last = TokenSampler(EOS, b"s").sample(rows, many)
+
+    assert (chosen(first)[0], chosen(last)[0]) == (4, 4)
+    assert isinstance(bad, SamplingError)
+    assert f"the logits is {wrong}" in str(bad)
+
+
+def test_a_fault_of_the_sampler_costs_its_own_sequence_only() -> None:
+    many = [sequence(), sequence(logit_bias=((99, 1.0),))]
+
+    good, bad = TokenSampler(EOS, b"s").sample(np.stack([LOGITS, LOGITS]), many)
+
+    assert chosen(good)[0] == 4
+    assert isinstance(bad, SamplingError)
+    assert "IndexError" in str(bad)
 
 
 def test_the_logits_are_left_as_they_were() -> None:
