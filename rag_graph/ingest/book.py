@@ -12,6 +12,8 @@ from typing import Any
 from rag_graph.errors import NotFoundError
 from rag_graph.ingest.job import Job, Key, touches
 
+Task = asyncio.Task[dict[str, Any]]
+"""Does a job, and returns what is then true of it."""
 MAX_ENDED = 20_000
 """Ended jobs that are remembered, the latest of them."""
 
@@ -23,7 +25,7 @@ class Entry:
     job: Job
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when `job` is replaced by another."""
-    task: asyncio.Task[None] | None = None
+    task: Task | None = None
     """What does the job; None while nothing does."""
     started: float = 0.0
 

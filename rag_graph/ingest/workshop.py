@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rag_graph.errors import RagError
-from rag_graph.ingest.book import Book, Entry
+from rag_graph.ingest.book import Book, Entry, Task
 from rag_graph.ingest.job import Job
 from rag_graph.ingest.line import Line
 from rag_graph.ingest.pace import Pace
@@ -36,7 +37,7 @@ class Workshop:
         self._places = places
         self._line = Line()
         self._pace = Pace()
-        self._working: set[asyncio.Task[None]] = set()
+        self._working: set[Task] = set()
         self._bytes = 0
         self._open = True
 
@@ -84,23 +85,24 @@ class Workshop:
             if job is None:
                 return
             entry = self._book.entry(job.id)
-            entry.task = asyncio.create_task(self._work(entry))
+            entry.task = asyncio.create_task(self._outcome(entry))
+            # Not in the task itself: cancelled before its first step, it runs no line.
+            entry.task.add_done_callback(partial(self._ended, entry, time.monotonic()))
             self._working.add(entry.task)
             self._bytes += job.bytes
 
-    async def _work(self, entry: Entry) -> None:
-        job, started = entry.job, time.monotonic()
-        try:
-            end = await self._outcome(entry)
-        except asyncio.CancelledError:
-            end = {"status": "cancelled"} if self._open else {}
-        self._working.discard(asyncio.current_task())
+    def _ended(self, entry: Entry, started: float, task: Task) -> None:
+        """Free what a job held, note its end, and begin others."""
+        job = entry.job
+        self._working.discard(task)
         self._bytes -= job.bytes
         self._line.finished(job)
         self._pace.finished(job, started)
         entry.task = None
-        if end:
-            self._book.update(entry, eta_s=None, **end)
+        if not task.cancelled():
+            self._book.update(entry, eta_s=None, **task.result())
+        elif self._open:
+            self._book.update(entry, eta_s=None, status="cancelled")
         self._fill()
 
     async def _outcome(self, entry: Entry) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class Workshop:
         return {"status": "done", **done}
 
 
-def _cancel(task: asyncio.Task[None], job: Job) -> asyncio.Task[None]:
+def _cancel(task: Task, job: Job) -> Task:
     """Cancel what does `job`, but not amid its commit: stored is then what the job says it is."""
     if job.status != "indexing":
         task.cancel()

@@ -163,6 +163,23 @@ async def test_a_cancelled_job_changes_nothing(house: House, name: str) -> None:
     assert (await jobs.cancel("acme", rest.id)).status == "done"
 
 
+async def test_a_job_cancelled_before_its_first_step_holds_nothing(house: House) -> None:
+    jobs = await house.jobs()
+    for _ in range(house.settings.ingest_documents + 1):  # each would keep a place
+        job = await jobs.submit("acme", "a.md", b"some text", "default")
+        assert (await jobs.cancel("acme", job.id)).status == "cancelled"
+    again = await jobs.submit("acme", "a.md", b"some text", "default")
+    assert (await done(jobs, again)).result == "created"
+
+
+async def test_a_job_that_closing_kept_from_its_first_step_is_done_later(house: House) -> None:
+    jobs = await house.jobs()
+    job = await jobs.submit("acme", "a.md", b"some text", "default")
+    await house.leave(jobs)
+    assert jobs.one("acme", job.id).status == "queued"
+    assert (await done(await house.jobs(), job)).result == "created"
+
+
 async def test_no_tenant_sees_anothers_job(house: House) -> None:
     jobs = await house.jobs()
     job = await jobs.submit("acme", "a.md", b"text", "default")
