@@ -30,6 +30,10 @@ class Endpoint:
         """Whether it has to pass a probe before the next request."""
         return self.failures >= FAILURES_TO_OPEN
 
+    def is_open(self, now: float) -> bool:
+        """Whether it can be asked first: a suspect one is found well again by one request."""
+        return self.closed_until <= now and not (self.suspect and self.outstanding)
+
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Count a request while it runs."""

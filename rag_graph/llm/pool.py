@@ -139,9 +139,9 @@ class LLMPool:
                 await self._pause(tier, attempt, deadline)
 
     def healthy(self) -> bool:
-        """Whether an endpoint of the wanted model takes requests and has not failed repeatedly."""
+        """Whether an endpoint of the wanted model takes requests, one at a time after failures."""
         now = _now()
-        return any(e.closed_until <= now and not e.suspect for e in self._tiers[0])
+        return any(endpoint.is_open(now) for endpoint in self._tiers[0])
 
     async def aclose(self) -> None:
         """Close the connections of all endpoints."""

@@ -46,7 +46,7 @@ class ModelRouter:
         return self._pools[self.table[0].name].url
 
     def healthy(self, name: str) -> bool:
-        """Whether an endpoint of the model has not failed lately."""
+        """Whether the model can be asked, as `LLMPool.healthy`."""
         return self._pools[name].healthy()
 
     def watch(self, on_load: OnLoad) -> None:

@@ -1,0 +1,97 @@
+"""Models of a table: who is asked while one fails, and after it has healed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from contracts.mock_llm import Fault, MockLLM, MockSettings
+from contracts.openai import ChatCompletionRequest, ChatMessage
+from rag_graph import routing
+from rag_graph.errors import LLMUnavailableError
+from rag_graph.llm import pool as pool_module
+from rag_graph.llm.asgi_transport import StreamingASGITransport
+from rag_graph.llm.client import LLMClient
+from rag_graph.llm.endpoint import OPEN_S
+from rag_graph.llm.pool import LLMPool
+from rag_graph.llm.router import ModelRouter
+from rag_graph.llm.transcript import Output
+from rag_graph.routing import ModelEntry, Wanted
+
+CHEAP, DEAR = ModelEntry(name="cheap", input_price=1), ModelEntry(name="dear", input_price=9)
+
+
+class Clock:
+    """The event loop's time, which the test can put forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        monkeypatch.setattr(pool_module, "_now", self)
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+
+def router(**mocks: MockLLM) -> ModelRouter:
+    def pool(app: MockLLM) -> LLMPool:
+        return LLMPool([[LLMClient("http://mock", transport=StreamingASGITransport(app))]])
+
+    return ModelRouter((CHEAP, DEAR), {name: pool(app) for name, app in mocks.items()})
+
+
+def mock(model: str, **settings: Any) -> MockLLM:
+    return MockLLM(MockSettings(model=model, **settings))
+
+
+def first(llm: ModelRouter) -> str:
+    """Return the model that a question would be sent to."""
+    return routing.decide(llm.table, Wanted("lookup", 10, 10), llm.healthy).chain[0].name
+
+
+def stream(llm: ModelRouter, model: str) -> AsyncGenerator[Output, None]:
+    said = [ChatMessage(role="user", content="one two")]
+    return llm.stream(ChatCompletionRequest(model=model, messages=said), 10.0)
+
+
+async def ask(llm: ModelRouter, model: str) -> None:
+    async for _ in stream(llm, model):
+        pass
+
+
+async def test_a_model_that_failed_is_asked_first_again_once_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, cheap = Clock(monkeypatch), mock("cheap", fault=Fault.SERVER_ERROR)
+    llm = router(cheap=cheap, dear=mock("dear"))
+    with pytest.raises(LLMUnavailableError):
+        await ask(llm, "cheap")
+    assert first(llm) == "dear"
+    clock.ahead += OPEN_S
+    assert first(llm) == "cheap"
+    with pytest.raises(LLMUnavailableError):
+        await ask(llm, "cheap")
+    assert first(llm) == "dear", "it was asked, and failed again"
+    cheap.settings = MockSettings(model="cheap")
+    clock.ahead += OPEN_S
+    await ask(llm, first(llm))
+    assert first(llm) == "cheap"
+
+
+async def test_one_request_finds_out_whether_it_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    cheap = mock("cheap", fault=Fault.SERVER_ERROR)
+    llm = router(cheap=cheap, dear=mock("dear"))
+    with pytest.raises(LLMUnavailableError):
+        await ask(llm, "cheap")
+    clock.ahead += OPEN_S
+    cheap.settings = MockSettings(model="cheap")
+    async with aclosing(stream(llm, first(llm))) as outputs:
+        await anext(outputs)
+        assert first(llm) == "dear", "until that one has its answer"
+        async for _ in outputs:
+            pass
+    assert first(llm) == "cheap"
