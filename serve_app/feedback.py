@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from langgraph.store.base import BaseStore
 
@@ -18,6 +19,11 @@ from rag_graph.errors import MemoryStoreError
 from rag_graph.memory import POSTGRES
 
 POOL_SIZE = 2
+
+
+def _place(tenant: str) -> tuple[str, str]:
+    """Return where a tenant's feedback is; a part of a place has no dot, a tenant may."""
+    return "feedback", quote(tenant, safe="").replace(".", "%2E")
 
 
 class FeedbackStore:
@@ -38,7 +44,7 @@ class FeedbackStore:
         """
         store = await self._open()
         with self._explained():
-            await store.aput(("feedback", tenant), answer_id, dict(said))
+            await store.aput(_place(tenant), answer_id, dict(said))
 
     async def latest(self, tenant: str, limit: int, offset: int) -> list[dict[str, Any]]:
         """Return a tenant's feedback, the latest first, each with its `answer_id` and `given`.
@@ -48,11 +54,11 @@ class FeedbackStore:
         """
         store = await self._open()
         with self._explained():
-            found = await store.asearch(("feedback", tenant), limit=limit, offset=offset)
+            found = await store.asearch(_place(tenant), limit=limit, offset=offset)
         return [
             {"answer_id": item.key, "given": item.updated_at.isoformat(), **item.value}
             for item in found
-            if item.namespace == ("feedback", tenant)
+            if item.namespace == _place(tenant)
         ]
 
     async def aclose(self) -> None:

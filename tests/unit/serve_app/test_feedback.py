@@ -90,6 +90,15 @@ async def test_it_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await store.latest("acm", 10, 0) == []
 
 
+async def test_a_tenant_of_any_name_has_its_own(tmp_path: Path) -> None:
+    tenants = ["acme.com", "acme", "acme.*", "*", "a%2Ecme", "a.cme", "Zürich 1"]
+    async with aclosing(FeedbackStore(str(tmp_path / "threads.sqlite"))) as store:
+        for tenant in tenants:
+            await store.put(tenant, "a", {"comment": tenant})
+        for tenant in tenants:
+            assert [said["comment"] for said in await store.latest(tenant, 10, 0)] == [tenant]
+
+
 async def test_a_database_that_fails_is_told_of(tmp_path: Path) -> None:
     store = FeedbackStore(str(tmp_path))  # a folder
     with pytest.raises(MemoryStoreError, match="RAG_MEMORY_URL"):
