@@ -35,6 +35,14 @@ REDIS_PAUSE_S = 5.0
 log = logging.getLogger(__name__)
 
 
+class _PerMinute(RateLimitItemPerMinute):
+    """Counted under one name whatever the amount: a tenant's keys may have different ones."""
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        """Return the counter's name."""
+        return RateLimitItemPerMinute(1).key_for(*identifiers)
+
+
 class _Counts:
     """The counters of one storage."""
 
@@ -45,13 +53,13 @@ class _Counts:
     async def request(self, key: Key) -> float | None:
         """Count a request; return the seconds to wait when it is one too many."""
         if limit := key.tokens_per_minute:
-            item = RateLimitItemPerMinute(limit)
+            item = _PerMinute(limit)
             if not await self._tokens.test(item, "tokens", key.tenant):
                 return _seconds_to(
                     (await self._tokens.get_window_stats(item, "tokens", key.tenant)).reset_time
                 )
         if limit := key.requests_per_minute:
-            item = RateLimitItemPerMinute(limit)
+            item = _PerMinute(limit)
             if not await self._requests.hit(item, "requests", key.tenant):
                 return _seconds_to(
                     (await self._requests.get_window_stats(item, "requests", key.tenant)).reset_time
@@ -61,7 +69,7 @@ class _Counts:
     async def spend(self, key: Key, tokens: int) -> None:
         """Count tokens, also beyond the limit."""
         if limit := key.tokens_per_minute:
-            await self._tokens.hit(RateLimitItemPerMinute(limit), "tokens", key.tenant, cost=tokens)
+            await self._tokens.hit(_PerMinute(limit), "tokens", key.tenant, cost=tokens)
 
 
 class Limiter:

@@ -40,6 +40,25 @@ async def test_tokens_are_counted_also_beyond_the_limit() -> None:
     assert "100 tokens a minute" in str(await refused(limiter, who))
 
 
+async def test_the_keys_of_a_tenant_count_together() -> None:
+    limiter = Limiter()
+    few, many = (key(f"k{n}", tenant="acme", requests_per_minute=n) for n in (2, 3))
+    await limiter.admit(few)
+    await limiter.admit(many)
+    await refused(limiter, few)
+    await limiter.admit(many)
+    await refused(limiter, many)
+
+
+async def test_tokens_of_a_tenants_keys_count_together() -> None:
+    limiter = Limiter()
+    few, many = (key(f"k{n}", tenant="acme", tokens_per_minute=n) for n in (100, 200))
+    await limiter.spend(few, 150)
+    await limiter.admit(many)
+    await limiter.spend(many, 50)
+    await refused(limiter, many)
+
+
 async def test_no_limit_is_no_limit() -> None:
     limiter, who = Limiter(), key("acme")
     for _ in range(1000):
