@@ -36,6 +36,10 @@ RETRY_AFTER = "retry-after"
 
 MAX_REQUEST_ID_LENGTH = 128
 
+MAX_DEADLINE_DIGITS = 10
+"""Of a deadline in milliseconds: 115 days."""
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,256})?")
 _LOAD_FIELD = re.compile(r"(\w+)=(\d+)(?=,|$)")
 
 
@@ -74,17 +78,28 @@ def request_id(headers: Mapping[str, str]) -> str:
     return f"req-{uuid.uuid4().hex}"
 
 
+def traceparent(headers: Mapping[str, str]) -> str | None:
+    """Return the caller's trace context; None if there is none, or none that can be sent on.
+
+    A wrong one is left out, as the specification asks.
+    """
+    given = headers.get(TRACEPARENT, "")
+    return given if _TRACEPARENT.fullmatch(given) else None
+
+
 def deadline_seconds(headers: Mapping[str, str]) -> float | None:
     """Return the seconds left to answer, or None when the caller set no deadline.
 
     Raises:
-        ValueError: the header is not a positive whole number of milliseconds.
+        ValueError: the header is not a positive whole number of milliseconds, or is too long.
     """
     given = headers.get(DEADLINE_MS)
     if given is None:
         return None
-    if not (given.isascii() and given.isdigit() and int(given) > 0):
+    digits = given.isascii() and given.isdigit() and len(given) <= MAX_DEADLINE_DIGITS
+    if not digits or int(given) == 0:
         raise ValueError(
-            f"Header {DEADLINE_MS} must be a positive whole number of milliseconds, not {given!r}."
+            f"Header {DEADLINE_MS} must be a positive whole number of milliseconds, of "
+            f"{MAX_DEADLINE_DIGITS} digits at most, not {given[:40]!r}."
         )
     return int(given) / 1000

@@ -11,8 +11,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair is no character") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""What every encoding can write. JSON can spell half a character, as clients do that cut an emoji,
+and pydantic lets it through where a field may be something else than a string, too."""
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 MAX_STOP_SEQUENCES = 4
 
@@ -29,14 +41,14 @@ class TextPart(_Request):
     """One text element of a message whose content is a list."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(_Request):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
     @property
     def text(self) -> str:
@@ -62,7 +74,7 @@ class GenerationRequest(_Request):
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
     n: Annotated[int, Field(ge=1, le=1)] = 1
     """Answers wanted. Some clients say 1 where they mean the default."""
-    stop: str | list[str] | None = None
+    stop: Text | list[Text] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
 

@@ -129,7 +129,7 @@ def question(
         stop=tuple(wanted.stop_sequences),
         timeout_s=deadline(sent),
         request_id=headers.request_id(sent),
-        traceparent=sent.get(headers.TRACEPARENT),
+        traceparent=headers.traceparent(sent),
     )
 
 

@@ -97,10 +97,9 @@ async def _admitted(
     timeout_s: float,
     sent: Mapping[str, str],
 ) -> AsyncGenerator[Output, None]:
-    passed = {
-        name: sent[name] for name in (headers.REQUEST_ID, headers.TRACEPARENT) if name in sent
-    }
-    passed[headers.TENANT] = quote(key.tenant)
+    passed = {headers.REQUEST_ID: headers.request_id(sent), headers.TENANT: quote(key.tenant)}
+    if trace := headers.traceparent(sent):
+        passed[headers.TRACEPARENT] = trace
     admitted = services.admission.admit(key.tenant, key.weight, timeout_s)
     async with (
         admitted as left_s,

@@ -15,10 +15,18 @@ from starlette.routing import Match
 
 from contracts import errors, headers
 from contracts.errors import Code
-from rag_graph.errors import LLMRequestError, LLMUnavailableError, RagError
+from rag_graph.errors import (
+    EmbedderError,
+    LLMRequestError,
+    LLMUnavailableError,
+    MemoryStoreError,
+    RagError,
+    StoreError,
+)
 from serve_app.errors import BusyError, DegradedError, ServeAppError
 
 DEFAULT_RETRY_AFTER_S = 1.0
+_DOWN = (EmbedderError, MemoryStoreError, StoreError)
 _JSON = "application/json"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
@@ -42,9 +50,11 @@ def error_body(error: RagError | ServeAppError) -> errors.ErrorBody:
 def public_code(error: RagError | ServeAppError) -> str:
     """Return the code that the gateway sends for `error`.
 
-    An LLM that is down makes the gateway unavailable, not a bad gateway: 503 tells every client
-    and load balancer to try again.
+    A part that is down makes the gateway unavailable, neither a bad gateway nor at fault: 503
+    tells every client and load balancer to try again.
     """
+    if isinstance(error, _DOWN) and error.code == Code.INTERNAL:
+        return Code.NOT_READY
     if isinstance(error, LLMUnavailableError) and errors.STATUS[error.code] not in {429, 503}:
         return Code.NOT_READY
     if isinstance(error, LLMRequestError) and errors.STATUS[error.code] in {401, 403}:

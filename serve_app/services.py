@@ -91,11 +91,12 @@ class Services:
             return await self.oidc.key(given)
         return self.keys.of(sent)
 
-    async def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:
+    async def admit(self, sent: Mapping[str, str]) -> Key:
         """Return the key of a request with the headers `sent`, having counted the request.
 
         Raises:
-            RequestError: the key is unknown, may not do this, or has used up its minute.
+            RequestError: the key is unknown, or has used up its minute.
+            UnavailableError: it carries a token that cannot be checked now.
         """
         key = await self.identify(sent)
         try:
@@ -104,5 +105,15 @@ class Services:
             self.metrics.refused.labels("minute").inc()
             raise
         self.metrics.tenant_requests.labels(key.tenant).inc()
+        return key
+
+    async def authorize(self, sent: Mapping[str, str], right: Right, collection: str | None) -> Key:
+        """Return the key of a request with the headers `sent`, admitted, which may do this.
+
+        Raises:
+            RequestError: the key is unknown, may not do this, or has used up its minute.
+            UnavailableError: it carries a token that cannot be checked now.
+        """
+        key = await self.admit(sent)
         key.check(right, collection)
         return key

@@ -20,6 +20,7 @@ from contracts.openai import Model, ModelList
 from rag_graph.errors import LLMError, RagError
 from rag_graph.state import Answered
 from serve_app import guard, plain
+from serve_app.auth import Key
 from serve_app.chat import (
     ChatAnswer,
     ChatRequest,
@@ -48,9 +49,9 @@ def router(services: Services, streams: Streams) -> APIRouter:
 
     @routes.get("/v1/models", summary="Models that chat completions take")
     async def models(request: Request) -> ModelList:
-        await services.identify(request.headers)
+        await services.admit(request.headers)
         rag = Model(id=served, created=started, owned_by="isthmus")
-        return ModelList(data=[rag, *await _llm_models(services)])
+        return ModelList(data=[rag, *await _answering(services)])
 
     @routes.post(
         "/v1/chat/completions",
@@ -64,13 +65,14 @@ def router(services: Services, streams: Streams) -> APIRouter:
         kept = _resumable(request.headers, wanted)
         if kept and streams.shared:
             wanted = _repeatable(wanted)
-        tenant, events = await _events(services, wanted, request.headers)
+        key = await services.admit(request.headers)
+        events = await _events(services, key, wanted, request.headers)
         answer, reply = await begun(events), Reply.to(wanted)
         if not wanted.stream:
             body = reply.whole(await _last(answer.events), answer.passages)
             return Response(body.model_dump_json(), media_type=_JSON)
         frames = reply.frames(answer)
-        if kept and (reader := streams.keep(tenant, reply.id, frames, _asked(wanted, reply))):
+        if kept and (reader := streams.keep(key.tenant, reply.id, frames, _asked(wanted, reply))):
             return EventStream(reader, {headers.RESUMABLE: f"{services.serve.resume_window_s:g}"})
         return EventStream(frames)
 
@@ -89,17 +91,29 @@ def router(services: Services, streams: Streams) -> APIRouter:
         status_code=204,
     )
     async def stop(request: Request, answer_id: AnswerId) -> Response:
-        key = await services.authorize(request.headers, "ask", None)
+        key = await _reader(services, request.headers)
         await streams.stop(key.tenant, answer_id)
         return Response(status_code=204)
 
     async def resume(request: Request) -> Response:
-        key = await services.authorize(request.headers, "ask", None)
+        key = await _reader(services, request.headers)
         last = request.headers[headers.LAST_EVENT_ID]
         again = partial(_again, services, request.headers)
         return EventStream(await streams.resume(key.tenant, last, again))
 
     return routes
+
+
+async def _reader(services: Services, sent: Mapping[str, str]) -> Key:
+    """Return the key of a request about an answer that was asked for before, and counted then.
+
+    Raises:
+        RequestError: the key is unknown, or may not ask.
+        UnavailableError: it is a token that cannot be checked now.
+    """
+    key = await services.identify(sent)
+    key.check("ask", None)
+    return key
 
 
 def _repeatable(wanted: ChatRequest) -> ChatRequest:
@@ -125,8 +139,9 @@ async def _again(
     kept = json.loads(asked)
     reply = Reply(**kept["reply"])
     try:
-        _, events = await _events(services, ChatRequest.model_validate(kept["body"]), sent)
-        answer = await begun(events)
+        key = await _reader(services, sent)
+        wanted = ChatRequest.model_validate(kept["body"])
+        answer = await begun(await _events(services, key, wanted, sent))
     except (RagError, ServeAppError) as error:
         yield b"id: %b.%d\n%b" % (reply.id.encode(), said.frames + 1, error_frame(error))
         return
@@ -151,32 +166,32 @@ def _resumable(sent: Mapping[str, str], wanted: ChatRequest) -> bool:
 
 
 async def _events(
-    services: Services, wanted: ChatRequest, sent: Mapping[str, str]
-) -> tuple[str, Events]:
-    """Return the asking tenant and the answer: from the documents, or from an LLM's own model.
+    services: Services, key: Key, wanted: ChatRequest, sent: Mapping[str, str]
+) -> Events:
+    """Return the answer to the holder of `key`: from the documents, or an LLM's own model's.
 
     "isthmus" answers from the documents with the model that the routing chooses,
     "isthmus/NAME" with the model of that name.
 
     Raises:
         RequestError: the key does not allow it, the model is unknown, or a field is wrong.
+        LLMError: the LLM service does not say whether it has the model.
     """
     served = services.serve.model_name
     route, _, named = wanted.model.partition("/")
     if wanted.model == served or (route == served and named):
-        key = await services.authorize(sent, "ask", wanted.collection)
+        key.check("ask", wanted.collection)
         asked = question(wanted, sent, key.tenant, named or None)
-        return key.tenant, guard.ask(services, key, asked, hold=wanted.stream)
-    key = await services.authorize(sent, "ask", None)
-    known = [model.id for model in await _llm_models(services)]
-    if wanted.model not in known:
+        return guard.ask(services, key, asked, hold=wanted.stream)
+    key.check("ask", None)
+    if wanted.model not in {model.id for model in await services.llm.models()}:
         message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
         raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
     plain.check(wanted, served)
-    return key.tenant, plain.answer(services, key, wanted, sent)
+    return plain.answer(services, key, wanted, sent)
 
 
-async def _llm_models(services: Services) -> list[Model]:
+async def _answering(services: Services) -> list[Model]:
     """Return the LLM service's own models; none while it is down, as none would answer."""
     try:
         return await services.llm.models()

@@ -48,7 +48,7 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/v1/collections", summary="Collections that this key may search")
     async def collections(request: Request) -> dict[str, Any]:
-        key = await services.identify(request.headers)
+        key = await services.admit(request.headers)
         names = [name for name in await services.collections() if key.sees(name)]
         return {"collections": await library.collections(names)}
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
+from contracts.openai import Text
 from rag_graph.state import DEFAULT_COLLECTION, SearchQuery
 from serve_app.services import Services
 
@@ -24,8 +25,8 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str | None = None
-    title: str | None = None
+    source: Text | None = None
+    title: Text | None = None
 
     def given(self) -> dict[str, str]:
         """Return the values that are set, by field."""

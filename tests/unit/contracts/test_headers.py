@@ -23,7 +23,26 @@ def test_a_deadline_is_read_in_milliseconds() -> None:
     assert headers.deadline_seconds({}) is None
 
 
-@pytest.mark.parametrize("given", ["0", "-5", "1.5", "soon", "²", ""])
+@pytest.mark.parametrize("given", ["0", "-5", "1.5", "soon", "²", "", "1" * 11])
 def test_a_bad_deadline_is_refused_by_name(given: str) -> None:
     with pytest.raises(ValueError, match=headers.DEADLINE_MS):
         headers.deadline_seconds({headers.DEADLINE_MS: given})
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (TRACE, True),
+        (TRACE.replace("00-", "cc-", 1) + "-later", True),
+        ("00-a-b-01", False),
+        (TRACE.upper(), False),
+        (TRACE + "\u00e9", False),
+        ("", False),
+    ],
+)
+def test_a_trace_context_is_sent_on_if_it_is_one(given: str, kept: bool) -> None:
+    assert headers.traceparent({headers.TRACEPARENT: given}) == (given if kept else None)
+    assert headers.traceparent({}) is None

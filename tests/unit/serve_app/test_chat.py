@@ -18,11 +18,17 @@ from rag_graph.errors import (
     LLMUnavailableError,
     StoreError,
 )
+from rag_graph.llm.client import LLMClient
+from serve_app.api import create_api
+from serve_app.auth import Keys
 from serve_app.chat import ChatRequest, begun
+from serve_app.services import Services
+from tests.support.processes import free_port
 from tests.unit.serve_app.conftest import Fakes
 
 ASK = {"model": "isthmus", "messages": [{"role": "user", "content": "Which taint?"}]}
 TEXT = "The taint is sku=gpu. [1]"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def ask(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
@@ -86,7 +92,7 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
         "top_k": 3,
         "filters": {"source": "a.md"},
     }
-    headers = {"x-request-id": "me-1", "x-request-deadline-ms": "1500", "traceparent": "00-a-b-01"}
+    headers = {"x-request-id": "me-1", "x-request-deadline-ms": "1500", "traceparent": TRACE}
     await client.post(
         "/v1/chat/completions",
         json={**ASK, **sent, "messages": history + ASK["messages"]},  # type: ignore[operator]
@@ -101,7 +107,7 @@ async def test_every_field_reaches_the_question(client: httpx.AsyncClient, fakes
     assert (asked.stop, asked.collection, asked.top_k) == (("END",), "notes", 3)
     assert asked.retrieval == "always"
     assert asked.filters == {"source": "a.md"}
-    assert (asked.request_id, asked.traceparent) == ("me-1", "00-a-b-01")
+    assert (asked.request_id, asked.traceparent) == ("me-1", TRACE)
     assert asked.timeout_s == pytest.approx(1.5, abs=0.1)
     assert asked.timeout_s < 1.5, "waiting for its turn is in the deadline"
     mapped = {"messages", "model", "stream", "stream_options", "max_completion_tokens"} | set(sent)
@@ -194,9 +200,12 @@ async def test_retrieval_fields_without_retrieval_are_refused(
     assert "'isthmus'" in error["message"]
 
 
-async def test_a_deadline_that_is_no_number_is_refused(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("given", ["soon", "9" * 312])
+async def test_a_deadline_that_is_no_number_is_refused(
+    client: httpx.AsyncClient, given: str
+) -> None:
     response = await client.post(
-        "/v1/chat/completions", json=ASK, headers={"x-request-deadline-ms": "soon"}
+        "/v1/chat/completions", json=ASK, headers={"x-request-deadline-ms": given}
     )
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "x-request-deadline-ms"
@@ -239,8 +248,61 @@ async def test_a_store_that_fails_is_no_degraded_answer(
 ) -> None:
     fakes.search_failure = StoreError("The store cannot be read.")
     response = await ask(client)
-    assert response.status_code == 500
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["error"]["code"] == Code.NOT_READY
     assert "passages" not in response.json()
+
+
+async def test_an_llm_that_is_down_is_no_unknown_model(fakes: Fakes, keys: Keys) -> None:
+    down = {"llm": LLMClient(f"http://127.0.0.1:{free_port()}")}
+    api = create_api(Services(**{**vars(fakes.services(keys)), **down}))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(api), base_url="http://gateway"
+    ) as client:
+        response = await ask(client, model="mock")
+        listed = (await client.get("/v1/models")).json()["data"]
+    assert (response.status_code, response.json()["error"]["code"]) == (503, Code.NOT_READY)
+    assert "retry-after" in response.headers
+    assert [model["id"] for model in listed] == ["isthmus"]
+
+
+HALF = r'"\ud800 x"'
+"""JSON's spelling of half a character."""
+
+
+@pytest.mark.parametrize("model", ["isthmus", "mock"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"messages": [{"role": "user", "content": HALF}]}',
+        '{"messages": [{"role": "user", "content": [{"type": "text", "text": HALF}]}]}',
+        '{"messages": [{"role": "user", "content": "Which?"}], "stop": HALF}',
+        '{"messages": [{"role": "user", "content": "Which?"}], "stop": [HALF]}',
+        '{"filters": {"source": HALF}, "messages": [{"role": "user", "content": "Which?"}]}',
+    ],
+)
+async def test_half_a_character_is_refused(
+    client: httpx.AsyncClient, body: str, model: str
+) -> None:
+    raw = body.replace("HALF", HALF).replace("{", f'{{"model": "{model}", ', 1)
+    response = await client.post(
+        "/v1/chat/completions", content=raw, headers={"content-type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].startswith(("messages", "stop", "filters"))
+
+
+@pytest.mark.parametrize("model", ["isthmus", "mock"])
+@pytest.mark.parametrize("header", ["x-request-id", "traceparent"])
+async def test_headers_that_cannot_be_sent_on_are_left_out(
+    client: httpx.AsyncClient, model: str, header: str
+) -> None:
+    body = {**ASK, "model": model, "max_tokens": 3}
+    response = await client.post(
+        "/v1/chat/completions", json=body, headers={header: "é".encode("latin-1")}
+    )
+    assert response.status_code == 200
 
 
 async def test_a_stream_that_breaks_off_ends_with_an_error_frame(

@@ -99,7 +99,7 @@ async def test_without_retrieval_the_model_answers_alone_if_so_set() -> None:
     assert (body["isthmus"]["degraded"], body["isthmus"]["grounded"]) == (True, False)
     assert body["citations"] == []
     async with gateway(Fakes(search_failure=StoreError("The store is gone."))) as client:
-        assert (await ask(client)).status_code == 500
+        assert (await ask(client)).status_code == 503
 
 
 def frames(response: httpx.Response) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.openai import ChatCompletionChunk
 from contracts.sse import DONE, Decoder, Event
+from serve_app.api import create_api
 from serve_app.auth import Key, Keys
 from serve_app.errors import RequestError
 from serve_app.resume import Frames, Streams
@@ -208,6 +209,21 @@ async def test_an_answer_can_be_stopped_by_its_tenant(
         assert stopped.status_code == status
     sent = by("acme", **{"last-event-id": whole[0].id or ""})
     assert (await client.get(RESUME, headers=sent)).status_code == 404
+
+
+async def test_what_was_counted_once_is_not_counted_again(fakes: Fakes, keys: Keys) -> None:
+    """Or a tenant at its limit could neither read the rest of its answer nor stop it."""
+    one = keys.of(by("acme")).model_copy(update={"requests_per_minute": 1})
+    limited = Keys((one,))
+    transport = httpx.ASGITransport(create_api(fakes.services(limited)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        whole = events(await client.post(PATH, json=BODY, headers=by("acme", **ASKED)))
+        answer = (whole[0].id or "").rpartition(".")[0]
+        assert (await client.get("/v1/models", headers=by("acme"))).status_code == 429
+        assert (await client.get("/v1/collections", headers=by("acme"))).status_code == 429
+        sent = by("acme", **{"last-event-id": whole[0].id or ""})
+        assert (await client.get(RESUME, headers=sent)).status_code == 200
+        assert (await client.delete(f"{PATH}/{answer}", headers=by("acme"))).status_code == 204
 
 
 async def test_stopping_ends_the_work(streams: Streams) -> None:
