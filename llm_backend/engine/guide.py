@@ -19,7 +19,10 @@ _CACHED = 256  # compiled grammars, of some 100 kB each
 
 
 class GuideError(Exception):
-    """A grammar cannot be followed: it is wrong, too complex, or beyond the vocabulary."""
+    """A grammar cannot be followed: it is wrong, too complex, or beyond the vocabulary.
+
+    Or llguidance cannot use the model's tokenizer, so that none can.
+    """
 
 
 class Guides(Protocol):
@@ -99,8 +102,17 @@ class GuideCompiler:
 
     def _matcher(self, grammar: str) -> LLMatcher:
         if self._tokenizer is None:
-            self._tokenizer = LLTokenizer(str(self._file), self._vocab_size, self._eos)
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
+            self._tokenizer = self._read_tokenizer()
+        try:
+            matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
+        except ValueError as error:
+            raise GuideError(str(error)) from error
         if matcher.is_error():
             raise GuideError(matcher.get_error())
         return matcher
+
+    def _read_tokenizer(self) -> LLTokenizer:
+        try:
+            return LLTokenizer(str(self._file), self._vocab_size, self._eos)
+        except ValueError as error:  # llguidance has no error of its own
+            raise GuideError(f"llguidance cannot use this model's tokenizer ({error})") from error

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models
 
 from contracts.errors import Code
 from llm_backend.engine import grammar
@@ -221,6 +223,31 @@ def test_a_wrong_grammar_is_refused(compiler: GuideCompiler, tokenizer: Tokenize
     message, code = world.drain()["r"]
     assert code == Code.INVALID_REQUEST
     assert "missing" in message
+
+
+def write_word_level(directory: Path) -> Path:
+    """Write a tokenizer whose decoder llguidance does not know."""
+    file = directory / "words.json"
+    FastTokenizer(models.WordLevel({"<eos>": 0, "a": 1}, unk_token="a")).save(str(file))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("words", "vocab_size", "why"), [(True, VOCAB, "decoder type"), (False, 100, "100 vs 262")]
+)
+def test_a_tokenizer_that_llguidance_cannot_use_costs_the_guided_requests_only(
+    directory: Path, tmp_path: Path, tokenizer: Tokenizer, words: bool, vocab_size: int, why: str
+) -> None:
+    file = write_word_level(tmp_path) if words else directory / "tokenizer.json"
+    world = World(GuideCompiler(file, vocab_size, EOS), tokenizer)
+    for name in ("first", "second"):
+        world.submit(name, grammar.from_schema(PERSON))
+    world.engine.submit(Submit("free", [9], SamplingParams(ignore_eos=True), 4))
+    ends = world.drain()
+    assert ends["free"][1] == "length"
+    for name in ("first", "second"):
+        assert why in ends[name][0]
+        assert ends[name][1] == Code.INVALID_REQUEST
 
 
 class SlowCompiler:
