@@ -181,6 +181,7 @@ class Supervisor:
         return watch.result()
 
     def _go_down(self, reason: str, restarts: int) -> None:
+        self._engine = None  # what it still says while it is ended comes too late
         self._set(State.DOWN, reason=reason, restarts=restarts)
         self._listener.engine_down(reason)
 
@@ -194,11 +195,13 @@ class Supervisor:
         return failure.message.rstrip(".")
 
     def _hear(self, message: ipc.ToFront) -> None:
+        if self._engine is None:
+            return
         if isinstance(message, ipc.Outputs | ipc.Rejected):
             self._listener.engine_says(message)
         elif isinstance(message, ipc.Loading):
             self._set(State.STARTING, phase=message.phase, percent=message.percent)
-        elif isinstance(message, ipc.Ready) and self._engine is not None:
+        elif isinstance(message, ipc.Ready):
             self._was_ready = True
             self._set(State.READY, phase="", percent=100.0, reason="")
             self._listener.engine_up(message, self._engine.send)
