@@ -15,8 +15,12 @@ from rag_graph.prompts import MARKER, sentences
 from rag_graph.state import Citation, Passage
 from rag_graph.words import words
 
-_OPENING = re.compile(r"\[[\d\s,]*$")
+_PLACE = re.compile(MARKER.pattern + r"|`+|\n")
+"""A marker, or what may begin or end code, in which nothing is a marker."""
+_OPENING = re.compile(r"(?:\[[\d\s,]*|`+)$")
 _LONGEST_MARKER = 32
+_FENCE = 3
+"""Backticks of a fence: code after fewer ends with its line, as the page shows it."""
 
 SUPPORT = 0.6
 """Share of a statement's words that a sentence must hold to be cited for it."""
@@ -27,37 +31,69 @@ MIN_WORDS = 2
 class MarkerFilter:
     """Passes a stream of text on without the markers that point to no passage.
 
-    Text is held back only while it may be the beginning of a marker.
+    What looks like one in code stays. Text is held back only while it may be the beginning of a
+    marker or of code.
     """
 
-    def __init__(self, passages: int) -> None:
+    def __init__(self, passages: int | None) -> None:
+        """Make a filter for an answer from that many; None: nothing was searched, all stays."""
         self._passages = passages
         self._held = ""
+        self._code = 0
         self.removed = 0
         """Numbers removed so far."""
 
     def feed(self, text: str) -> str:
         """Return what of the stream so far can be passed on."""
-        if not self._held and "[" not in text:
+        if not (self._held or "[" in text or "`" in text or (self._code and "\n" in text)):
             return text
         text = self._held + text
         opening = _OPENING.search(text)
         cut = opening.start() if opening and len(text) - opening.start() < _LONGEST_MARKER else None
         self._held = text[cut:] if cut is not None else ""
-        return MARKER.sub(self._keep, text[:cut])
+        return _PLACE.sub(self._keep, text[:cut])
 
     def flush(self) -> str:
         """Return what was held back, at the stream's end."""
         held, self._held = self._held, ""
         return held
 
-    def _keep(self, marker: re.Match[str]) -> str:
-        numbers = [int(number) for number in marker[1].split(",")]
+    def _keep(self, place: re.Match[str]) -> str:
+        if place[1] is None:
+            self._code = _code_after(self._code, place[0])
+        if place[1] is None or self._code or self._passages is None:
+            return place[0]
+        numbers = [int(number) for number in place[1].split(",")]
         good = [number for number in numbers if 1 <= number <= self._passages]
         self.removed += len(numbers) - len(good)
         if good == numbers:
-            return marker[0]
+            return place[0]
         return "".join(f"[{number}]" for number in good)
+
+
+def _code_after(code: int, seen: str) -> int:
+    """Return how many backticks began the code that goes on after `seen`; 0 outside of code.
+
+    Args:
+        code: the same before it.
+        seen: some backticks, or a line's end.
+    """
+    if seen == "\n":
+        return code if code >= _FENCE else 0
+    if not code:
+        return len(seen)
+    ends = len(seen) >= code if code >= _FENCE else len(seen) == code
+    return 0 if ends else code
+
+
+def _markers(answer: str) -> Iterator[re.Match[str]]:
+    """Yield the markers outside of code."""
+    code = 0
+    for place in _PLACE.finditer(answer):
+        if place[1] is None:
+            code = _code_after(code, place[0])
+        elif not code:
+            yield place
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +129,7 @@ def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
     """Return the citations of `answer`, one a passage, in the passages' order.
 
     Args:
-        answer: its markers point to passages only, as `MarkerFilter` leaves them.
+        answer: what in it points to no passage is no marker.
         passages: as they were sent: marker [n] is the n-th.
     """
     origin: Literal["model", "matched"] = "model"
@@ -113,13 +149,14 @@ def _marked(answer: str, sources: Sequence[_Source]) -> Iterator[_Support]:
     """Yield a support for every marker: the statement is what stands before it."""
     begin = 0
     statement = ""
-    for marker in MARKER.finditer(answer):
+    for marker in _markers(answer):
         # Of [1][2], both mark the same statement.
         before = sentences(answer[begin : marker.start()])
         statement = before[-1] if before else statement
         begin = marker.end()
-        for number in marker[1].split(","):
-            yield sources[int(number) - 1].support(words(statement))
+        for number in map(int, marker[1].split(",")):
+            if 1 <= number <= len(sources):
+                yield sources[number - 1].support(words(statement))
 
 
 def _matched(answer: str, sources: Sequence[_Source]) -> Iterator[_Support]:

@@ -32,7 +32,7 @@ class Written:
 class Draft:
     """What has been written, and passed on to the reader."""
 
-    def __init__(self, passages: int, write: Callable[[Token], None]) -> None:
+    def __init__(self, passages: int | None, write: Callable[[Token], None]) -> None:
         self._markers = MarkerFilter(passages)
         self._guard = LoopGuard()
         self._write = write
@@ -71,13 +71,16 @@ class Draft:
 
 
 async def write(
-    answers: Outputs, passages: int, prompt_tokens: int, writer: Callable[[Token], None]
+    answers: Outputs,
+    passages: int | None,
+    prompt_tokens: int,
+    writer: Callable[[Token], None],
 ) -> Written:
     """Pass on the answer of a model until it ends or repeats itself, which closes the stream.
 
     Args:
         answers: a stream that does not break off holds one `End`, at its end.
-        passages: how many were sent.
+        passages: how many were sent; None where nothing was searched.
         prompt_tokens: about how many were sent, for an answer that is stopped.
         writer: where to.
 

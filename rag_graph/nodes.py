@@ -255,9 +255,8 @@ async def generate(state: State, runtime: Runtime[Services]) -> Update:
     decision = await calls.decide(services, question, wanted)
     request = _request(services, question, messages, decision)
     answers = calls.stream(services, question, decision, request, state["deadline"])
-    written = await generation.write(
-        answers, len(passages), wanted.prompt_tokens, runtime.context.tell
-    )
+    numbered = len(passages) if state["queries"] else None
+    written = await generation.write(answers, numbered, wanted.prompt_tokens, runtime.context.tell)
     return {
         "text": written.text,
         "end": written.end,

@@ -14,7 +14,7 @@ TAINT = passage("Pools differ. The GPU pools carry the taint sku=gpu:NoSchedule.
 OTHER = passage("Ray Serve scales replicas by ongoing requests.", 2)
 
 
-def filtered(pieces: list[str], passages: int = 2) -> tuple[str, int]:
+def filtered(pieces: list[str], passages: int | None = 2) -> tuple[str, int]:
     markers = MarkerFilter(passages)
     text = "".join(markers.feed(piece) for piece in pieces) + markers.flush()
     return text, markers.removed
@@ -28,6 +28,10 @@ def filtered(pieces: list[str], passages: int = 2) -> tuple[str, int]:
         ("Both [1, 7].", "Both [1].", 1),
         ("Code a[i] and x[1", "Code a[i] and x[1", 0),
         ("[" * 40, "[" * 40, 0),
+        ("`rows[0]` [9] ``a[`0]`` [2]", "`rows[0]`  ``a[`0]`` [2]", 1),
+        ("A lone ` in a[0]\nends [9].", "A lone ` in a[0]\nends .", 1),
+        ("```py\nprint(argv[3])\n```\nSo [3].", "```py\nprint(argv[3])\n```\nSo .", 1),
+        ("````\n```\na[3]\n````[3]", "````\n```\na[3]\n````", 1),
     ],
 )
 def test_markers_that_point_nowhere_are_removed_and_counted(
@@ -37,7 +41,13 @@ def test_markers_that_point_nowhere_are_removed_and_counted(
     assert filtered(list(text)) == (expected, removed)
 
 
-@given(st.text(alphabet="ab [1234],", max_size=40), st.lists(st.integers(1, 5), max_size=12))
+def test_where_nothing_was_searched_all_stays() -> None:
+    code = "print(sys.argv[1], rows[0])"
+    assert filtered([code], None) == filtered(list(code), None) == (code, 0)
+    assert cite(code, []) == ()
+
+
+@given(st.text(alphabet="ab [1234],`\n", max_size=40), st.lists(st.integers(1, 5), max_size=12))
 def test_how_the_stream_is_cut_makes_no_difference(text: str, cuts: list[int]) -> None:
     pieces, rest = [], text
     for cut in cuts:
@@ -45,8 +55,10 @@ def test_how_the_stream_is_cut_makes_no_difference(text: str, cuts: list[int]) -
         rest = rest[cut:]
     result, _ = filtered([*pieces, rest])
     assert result == filtered([text])[0]
-    numbers = [int(n) for marker in MARKER.finditer(result) for n in marker[1].split(",")]
-    assert set(numbers) <= {1, 2}
+    if "`" not in result:
+        numbers = [int(n) for marker in MARKER.finditer(result) for n in marker[1].split(",")]
+        assert set(numbers) <= {1, 2}
+    cite(result, [TAINT, OTHER])
 
 
 def test_ordinary_text_is_passed_on_at_once() -> None:
@@ -63,6 +75,12 @@ def test_a_marker_cites_the_sentence_that_bears_it_out() -> None:
     assert citation.quote == "The GPU pools carry the taint sku=gpu:NoSchedule."
     assert citation.page == 3
     assert citation.score == 1.0
+
+
+def test_nothing_in_code_is_a_marker() -> None:
+    answer = "Take `taints[2]` of the GPU pools [1].\n```\nreplicas[2]\n```"
+    (citation,) = cite(answer, [TAINT, OTHER])
+    assert (citation.number, citation.origin) == (1, "model")
 
 
 def test_two_markers_side_by_side_mark_the_same_statement() -> None:

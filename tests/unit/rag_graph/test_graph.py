@@ -171,6 +171,14 @@ async def test_a_multi_hop_question_is_taken_apart_and_its_parts_are_searched() 
     assert len({c.chunk_id for c in last.citations}) == 2
 
 
+async def test_an_answer_without_a_search_keeps_what_looks_like_markers() -> None:
+    code = "print(sys.argv[1], rows[0])"
+    house, _ = scripted(code)
+    last = answered(await house.ask("Print the first argument.", retrieval="never"))
+    assert (last.text, last.citations) == (code, ())
+    assert last.metadata["removed_markers"] == 0
+
+
 async def test_splitting_can_be_switched_off() -> None:
     house, llm = scripted("x [1].", max_parts=0)
     await house.ask("Compare the GPU pools and Ray Serve?")
