@@ -100,6 +100,8 @@ def _size(file: File) -> int:
 
 
 def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob, over: Event) -> Outcome:
+    if file.name != _printable(file.name):
+        return Outcome(file.name, "failed", "Its name is not UTF-8. Rename it.")
     if file.walked and (medium := medium_of(file.path)):
         return Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
     try:
@@ -180,8 +182,13 @@ def ingest_all(
     return report.show(run(gateway, files, collection, report.job))
 
 
+def _printable(name: str) -> str:
+    """Return the name without the bytes that are not UTF-8, which Python keeps as surrogates."""
+    return name.encode(errors="replace").decode()
+
+
 def _line(outcome: Outcome) -> Text:
     style = {"failed": "red", "skipped": "yellow", "unchanged": "dim"}.get(outcome.status, "green")
     return Text(f"{outcome.status:>9}", style=style).append(
-        f"  {outcome.name}: {outcome.detail}", style="default"
+        f"  {_printable(outcome.name)}: {outcome.detail}", style="default"
     )

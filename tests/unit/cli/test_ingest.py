@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,17 @@ def test_the_others_go_on_after_a_failure(gateway: Gateway, fake: FakeGateway) -
     assert [outcome.failed for outcome in seen] == [True, False]
     assert "failed  docs/a.zip: It is broken." in out.getvalue()
     assert "1 of 2 files are in the collection." in out.getvalue()
+
+
+def test_a_name_that_is_not_utf8_fails_alone(
+    gateway: Gateway, fake: FakeGateway, folder: Path
+) -> None:
+    (folder / "docs" / os.fsdecode(b"caf\xe9.md")).write_text("text")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    ingest_all(Console(file=out, width=200), gateway, list(find([Path("docs")])), "default")
+    out.seek(0)
+    assert "failed  docs/caf?.md: Its name is not UTF-8. Rename it." in out.read()
+    assert fake.uploads == ["docs/a.zip", "docs/b.md"]
 
 
 def test_a_file_that_vanished_is_a_failure(gateway: Gateway) -> None:
