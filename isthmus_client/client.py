@@ -26,7 +26,7 @@ from isthmus_client.wire import Http
 ATTEMPTS = 6
 """Connections for one answer: it is taken up again where one broke off."""
 WATCH_ATTEMPTS = 10
-"""Connections for one job: they last for 40 s of a gateway that is away."""
+"""Connections for a job that does not go on: they last for 40 s of a gateway that is away."""
 FIRST_PAUSE_S = 0.2
 
 
@@ -177,14 +177,14 @@ class Client:
             RefusedError: there is no such job, or the gateway goes on refusing.
             UnreachableError: it cannot be reached, or not again.
         """
+        before: Job | None = None
         patience = Patience(WATCH_ATTEMPTS - 1, FIRST_PAUSE_S)
         while True:
             try:
-                async with aclosing(
-                    self._http.events("GET", f"/v1/jobs/{job_id}/events")
-                ) as events:
-                    async for event in events:
-                        job = Job.model_validate(_chunk(event.data))
+                async with aclosing(self._news(job_id)) as news:
+                    async for job in news:
+                        if job != before:  # it goes on
+                            before, patience = job, Patience(WATCH_ATTEMPTS - 1, FIRST_PAUSE_S)
                         yield job
                         if job.ended:
                             return
@@ -193,6 +193,12 @@ class Client:
                 if not (lost(error) or _starting(error)):
                     raise
                 await patience.wait(error)
+
+    async def _news(self, job_id: str) -> AsyncGenerator[Job, None]:
+        """Yield a job as one connection tells of it."""
+        async with aclosing(self._http.events("GET", f"/v1/jobs/{job_id}/events")) as events:
+            async for event in events:
+                yield Job.model_validate(_chunk(event.data))
 
     async def documents(self, collection: str = "default") -> AsyncGenerator[Document, None]:
         """Yield the documents of a collection, by name."""

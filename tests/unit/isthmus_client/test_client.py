@@ -227,7 +227,7 @@ async def test_a_job_is_watched_over_a_restart_of_the_ingestor(pauses: list[floa
         streamed(job("done", 3)),
     )
     assert await watched(script) == [("embedding", 1), ("embedding", 2), ("done", 3)]
-    assert pauses == [0.2, 2.0, 0.8, 1.6]
+    assert pauses == [0.2, 2.0, 0.8, 0.2]
 
 
 async def test_a_job_that_cannot_be_watched_any_more_is_told_of(pauses: list[float]) -> None:
