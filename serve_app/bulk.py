@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 
 from rag_graph.errors import RagError, StoreError
 from rag_graph.ingest.files import File, find, medium_of
@@ -31,6 +33,8 @@ from serve_app.settings import ServeSettings
 
 AHEAD = 4
 """Documents of one actor that are under way: while one is embedded others are parsed."""
+
+logger = logging.getLogger(__name__)
 
 
 class Preparer:
@@ -58,41 +62,47 @@ class Bulk:
     def __init__(self, ingestor: Ingestor, actors: list[Any], collection: str) -> None:
         self._ingestor = ingestor
         self._collection = collection
-        self._free: asyncio.Queue[Any] = asyncio.Queue()
-        for actor in actors * AHEAD:
-            self._free.put_nowait(actor)
+        self._actors = actors
+        self._lost: set[Any] = set()
+        """Actors that died, or cannot be reached."""
         self.counts: Counter[str] = Counter()
         self.chunks = 0
 
     async def run(self, files: Iterable[File]) -> None:
         """Put the files in; what became of each is printed, and counted."""
-        running: set[asyncio.Task[None]] = set()
-        for file in files:
-            actor = await self._free.get()
-            task = asyncio.create_task(self._one(file, actor))
-            running.add(task)
-            task.add_done_callback(running.discard)
-        while running:
-            await asyncio.gather(*running)
+        waiting = iter(files)
+        await asyncio.gather(*(self._lane(actor, waiting) for actor in self._actors * AHEAD))
+        for file in waiting:
+            self._say(file, "failed", "No worker is left to prepare it. Start the run again.")
 
-    async def _one(self, file: File, actor: Any) -> None:
-        try:
-            status, said = await self._outcome(file, actor)
-        finally:
-            self._free.put_nowait(actor)
+    async def _lane(self, actor: Any, waiting: Iterator[File]) -> None:
+        """Put in one file after another, for as long as the actor lives."""
+        while actor not in self._lost and (file := next(waiting, None)):
+            try:
+                status, said = await self._outcome(file, actor)
+            except Exception as error:
+                logger.exception("%s failed", _printable(file.name))
+                status, said = "failed", _reason(error)
+            self._say(file, status, said)
+
+    def _say(self, file: File, status: str, said: str) -> None:
         self.counts[status] += 1
-        print(f"{status:>9}  {file.name}: {said}", flush=True)  # noqa: T201
+        print(_printable(f"{status:>9}  {file.name}: {said}"), flush=True)  # noqa: T201
 
     async def _outcome(self, file: File, actor: Any) -> tuple[str, str]:
         if file.walked and (medium := medium_of(file.path)):
             return "skipped", f"There is no text to read in {medium} files."
         try:
             content = await asyncio.to_thread(file.path.read_bytes)
-            report = await self._store(file.name, content, actor)
         except OSError as error:
             return "failed", f"It cannot be read: {error.strerror}."
+        try:
+            report = await self._store(file.name, content, actor)
         except RagError as error:
             return "failed", str(error)
+        except RayActorError as error:
+            self._lost.add(actor)
+            return "failed", f"The worker that prepared it is gone: {_on_one_line(error)}"
         self.chunks += report.chunks
         return report.status, f"{report.chunks} chunks"
 
@@ -106,6 +116,21 @@ class Bulk:
             if (report := await self._ingestor.commit(prepared)) is not None:
                 return report
         raise StoreError(f"Collection {self._collection!r} is replaced again and again.")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return f"{type(cause).__name__}: {_on_one_line(cause)}"
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _printable(text: str) -> str:
+    """Return `text` as stdout takes it: names of files may hold bytes that are no characters."""
+    encoding = sys.stdout.encoding
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def main() -> int:
@@ -132,6 +157,8 @@ async def _run(files: list[File], collection: str, rag: RagSettings, workers: in
     bulk = Bulk(ingestor, actors, collection)
     begun = time.monotonic()
     try:
+        # Here, once: on object storage no lock keeps actors from making it side by side.
+        await ingestor.open_collection(collection)
         await bulk.run(files)
         await ingestor.maintain(collection)
     except RagError as error:

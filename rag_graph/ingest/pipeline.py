@@ -21,7 +21,7 @@ from rag_graph.ingest.chunk import Chunk, split
 from rag_graph.ingest.committer import Committer
 from rag_graph.ingest.sandbox import Sandbox, limits_of
 from rag_graph.ingest.sections import Parsed
-from rag_graph.retrieval.collection import CollectionInfo, Document
+from rag_graph.retrieval.collection import Collection, CollectionInfo, Document
 from rag_graph.retrieval.embedder import Embedder, Embedders, Vectors, open_embedders
 from rag_graph.retrieval.slots import Update
 from rag_graph.retrieval.store import Store
@@ -99,6 +99,17 @@ class Ingestor:
         )
         return cls(store, embedders, settings)
 
+    async def open_collection(self, name: str) -> Collection:
+        """Return a collection, made for the first embedder at hand if there is none.
+
+        Raises:
+            InvalidQueryError: `name` cannot name a collection.
+            StoreError: the store cannot be read or written.
+        """
+        return await self._store.collection_or_new(
+            name, self._embedders.default, self._settings.chunk_tokens
+        )
+
     async def maintain(self, collection: str = DEFAULT_COLLECTION) -> None:
         """Compact a collection now; it also happens by itself every `maintain_every` documents.
 
@@ -162,9 +173,7 @@ class Ingestor:
             RagError: as `ingest` does.
         """
         self.check_size(name, content)
-        target = await self._store.collection_or_new(
-            collection, self._embedders.default, self._settings.chunk_tokens
-        )
+        target = await self.open_collection(collection)
         info = target.info
         embedder = self._embedders.named(info.embedder, info.dimension)
         document_id = document_key(name)
