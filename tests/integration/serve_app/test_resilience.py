@@ -198,6 +198,59 @@ async def test_a_rolling_update_fails_no_request(system: Cluster) -> None:
     assert Counter((s.status, s.complete) for s in seen) == {(200, True): len(seen)}
 
 
+async def test_a_flood_is_refused_at_once_and_a_quiet_tenant_is_served(system: Cluster) -> None:
+    """Five times what the LLM can take: 8 answers of 1.3 s at a time, a queue of 8 a replica."""
+    async with clients_of(system) as client:
+        alone = await load.closed(client, "quiet", 1, 4)
+        flooding = asyncio.create_task(load.flood(client, "flood", 30, 12, (80,)))
+        await asyncio.sleep(2)
+        quiet = await load.closed(client, "quiet", 1, 8)
+        flooded = await flooding
+        after = await load.ask(client, "quiet")
+    refused = [o.seconds for o in flooded if o.status in (429, 503)]
+    assert {o.status for o in [*alone, *quiet, after]} == {200}
+    assert {o.status for o in flooded} <= {200, 429, 503}
+    # First come, first served, most of the quiet tenant's would be refused, as the flood's are.
+    assert len(refused) > len(flooded) / 2
+    assert load.percentile(refused, 0.5) < 1000, "refused at once, not after a wait"
+    served = sum(o.status == 200 for o in flooded)
+    assert served + len(quiet) > 36, "half of what the LLM can give in 12 s, at least"
+
+
+async def test_a_tenant_sees_nothing_of_another(system: Cluster) -> None:
+    """Conversations, answers, jobs, opinions; documents are seen by who may see the collection."""
+    async with Client(system.url, "quiet") as quiet, clients_of(system) as http:
+        await quiet.ask(QUESTION, thread_id="mine")
+        by = {name: {"authorization": f"Bearer {name}"} for name in load.TENANTS}
+        file = {"file": ("secret.md", b"# Secret\n\nNothing that others know.\n")}
+        job = (await http.post("/v1/documents", files=file, headers=by["quiet"])).json()["id"]
+        resumable = {**by["quiet"], "x-isthmus-resumable": "true"}
+        asked = {"messages": [{"role": "user", "content": QUESTION}], "stream": True}
+        async with http.stream(
+            "POST", "/v1/chat/completions", json={"model": "isthmus", **asked}, headers=resumable
+        ) as response:
+            events = [event async for event in sse.decode(response.aiter_bytes())]
+        said = {"answer_id": (events[0].id or "").rpartition(".")[0], "rating": "up"}
+        assert (await http.post("/v1/feedback", json=said, headers=by["quiet"])).status_code == 204
+        for path, sent in (
+            ("/v1/threads/mine", {}),
+            (f"/v1/jobs/{job}", {}),
+            (f"/v1/jobs/{job}/events", {}),
+            ("/v1/chat/completions/events", {"last-event-id": events[0].id or ""}),
+        ):
+            statuses = [
+                (await http.get(path, headers={**by[name], **sent})).status_code
+                for name in load.TENANTS
+            ]
+            assert statuses == [200, 404], path
+        threads = (await http.get("/v1/threads", headers=by["flood"])).json()
+        assert threads["threads"] == []
+        metrics = (await http.get("/metrics", headers=by["flood"])).text
+        assert 'tenant="quiet"' not in metrics
+        gone = f"/v1/chat/completions/{said['answer_id']}"
+        assert (await http.delete(gone, headers=by["flood"])).status_code == 404
+
+
 async def test_no_replica_is_added_while_the_llm_is_full(system: Cluster, llm: MockProcess) -> None:
     (gateway,) = system.config["applications"][0]["deployments"]
     del gateway["num_replicas"]
