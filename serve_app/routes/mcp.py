@@ -100,7 +100,7 @@ class _Tools:
     async def list_collections(self, ctx: Context[Any, Any]) -> dict[str, list[str]]:
         """List the collections of documents that can be searched."""
         with _tool_errors():
-            key = await self._services.identify(_headers(ctx))
+            key = await self._services.admit(_headers(ctx))
             names = await self._services.collections()
             return {"collections": [name for name in names if key.sees(name)]}
 
