@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from llm_backend.errors import EngineStartError, ModelInvalidError
-from llm_backend.runtime import attention
+from llm_backend.runtime import attention, supported
 
 _LOADING_FAULTS = (
     OSError,
@@ -108,6 +108,7 @@ def load(
     attention.register()
     progress("loading weights", 40)
     module = _map(directory)
+    supported.check(module)
     config = module.config.get_text_config()
     _check_heads(config, ranks)
     progress("sharding", 70)
@@ -131,6 +132,7 @@ def probe(model: LoadedModel, device: torch.device) -> dict[int, tuple[int, int]
     zero = torch.zeros(1, dtype=torch.long, device=device)
     with torch.inference_mode():
         model.forward(zero, zero, shapes, zero)
+    supported.check_layers(model.module, shapes.shapes)
     return shapes.shapes
 
 
