@@ -99,7 +99,7 @@ def question(
 
     Raises:
         RequestError: the last message is not the user's or is empty, turns are sent that a
-            thread remembers, or a header is wrong.
+            thread remembers, a field has no effect beside another, or a header is wrong.
     """
     *history, last = wanted.messages
     where = f"messages[{len(history)}]"
@@ -112,6 +112,10 @@ def question(
     if wanted.thread_id is not None and any(turn.role in ("user", "assistant") for turn in history):
         message = "Field 'messages': thread_id remembers the earlier turns; send the question only."
         raise RequestError(message, None, "messages")
+    if wanted.retrieval == "never":
+        for field in sorted(wanted.model_fields_set & {"filters", "top_k"}):
+            message = f"Field {field!r}: with the retrieval 'never' nothing is searched for."
+            raise RequestError(message, None, field)
     return Question(
         last.text,
         tenant=tenant,

@@ -188,7 +188,20 @@ async def test_the_llms_own_models_answer_without_documents(
     assert whole["choices"][0]["message"]["content"] == text == "No passages were"
     assert (whole["choices"][0]["finish_reason"], whole["citations"]) == ("length", [])
     assert whole["model"] == "mock"
+    info = whole["isthmus"]
+    assert (info["route"], info["model"], info["cost"]) == ("model", "mock", 0)
+    assert info["tokens"]["completion"] == whole["usage"]["completion_tokens"] == 3
+    assert info["timings_ms"]["generate"] > 0
     assert fakes.questions == []
+
+
+@pytest.mark.parametrize("field", [{"top_k": 3}, {"filters": {"source": "a"}}])
+async def test_fields_of_a_search_are_refused_where_nothing_is_searched(
+    client: httpx.AsyncClient, field: dict[str, Any]
+) -> None:
+    assert (await ask(client, retrieval="never")).status_code == 200
+    refused = await ask(client, retrieval="never", **field)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, *field)
 
 
 @pytest.mark.parametrize("field", [{"collection": "default"}, {"top_k": 3}])
