@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from langchain_core.runnables import RunnableConfig
@@ -70,6 +71,9 @@ class Memory:
     async def turn(self, tenant: str, thread_id: str) -> AsyncIterator[Turn]:
         """Hold a thread for one question; a second question of this process to it waits.
 
+        A turn writes the whole thread. If that is deleted meanwhile, by whichever process, what the
+        turn wrote goes, too.
+
         Raises:
             MemoryStoreError: the threads cannot be read or written.
         """
@@ -79,15 +83,20 @@ class Memory:
             saver = await self._open()
             config: RunnableConfig = {
                 "configurable": {"thread_id": key},
-                "metadata": {"tenant": tenant},
+                "metadata": {"tenant": tenant, "turn": uuid4().hex},
             }
             with self._explained():
                 await self._expire(saver)
-                yield Turn(saver, config)
+                existed = await self._exists(saver, key)
+                try:
+                    yield Turn(saver, config)
+                finally:  # a turn that fails writes, too
+                    if existed and await _is_alone(saver, config):
+                        await saver.adelete_thread(key)
                 await _prune(saver, key)
 
     async def threads(self, tenant: str) -> list[Thread]:
-        """Return a tenant's threads, the latest first.
+        """Return a tenant's threads, the latest first, without those that have expired.
 
         Raises:
             MemoryStoreError: the threads cannot be read.
@@ -97,25 +106,27 @@ class Memory:
             async for key, checkpoint in checkpoints:
                 if key not in found and (thread := _thread(key, checkpoint)):
                     found[key] = thread
-        return sorted(found.values(), key=lambda thread: thread.updated, reverse=True)
+        oldest = self._oldest()
+        kept = [thread for thread in found.values() if thread.updated >= oldest]
+        return sorted(kept, key=lambda thread: thread.updated, reverse=True)
 
     async def messages(self, tenant: str, thread_id: str) -> tuple[Thread, list[dict[str, Any]]]:
         """Return a thread and what was said in it: role, content, and an answer's citations.
 
         Raises:
-            NotFoundError: the tenant has no such thread.
+            NotFoundError: the tenant has no such thread, or it has expired.
             MemoryStoreError: the threads cannot be read.
         """
         saver, key = await self._open(), _key(tenant, thread_id)
         with self._explained():
             found = await saver.aget_tuple({"configurable": {"thread_id": key}})
         thread = _thread(key, found) if found else None
-        if found is None or thread is None:
+        if found is None or thread is None or thread.updated < self._oldest():
             raise NotFoundError(f"There is no thread {thread_id!r}.")
         return thread, list(found.checkpoint["channel_values"]["messages"])
 
     async def delete(self, tenant: str, thread_id: str) -> None:
-        """Forget a thread.
+        """Forget a thread, at once; a turn that it has now is answered, but not remembered.
 
         Raises:
             NotFoundError: the tenant has no such thread.
@@ -178,11 +189,10 @@ class Memory:
 
     async def _expire(self, saver: BaseCheckpointSaver[Any]) -> None:
         """Forget, now and then, the threads in which nothing was said for long."""
-        days = self._settings.memory_days
-        if not days or time.monotonic() < self._next_expiry:
+        oldest = self._oldest()
+        if not oldest or time.monotonic() < self._next_expiry:
             return
         self._next_expiry = time.monotonic() + EXPIRY_EVERY_S
-        oldest = (datetime.now(UTC) - timedelta(days=days)).isoformat()
         newest: dict[str, str] = {}
         async with aclosing(self._checkpoints(None)) as checkpoints:
             async for key, found in checkpoints:
@@ -190,6 +200,19 @@ class Memory:
         for key, updated in newest.items():
             if updated < oldest:
                 await saver.adelete_thread(key)
+
+    async def _exists(self, saver: BaseCheckpointSaver[Any], key: str) -> bool:
+        """Whether there is such a thread; one that has expired is forgotten now."""
+        found = await saver.aget_tuple({"configurable": {"thread_id": key}})
+        if found is not None and found.checkpoint["ts"] < self._oldest():
+            await saver.adelete_thread(key)
+            return False
+        return found is not None
+
+    def _oldest(self) -> str:
+        """Return the time before which a thread's last turn is too long ago; "" where none is."""
+        days = self._settings.memory_days
+        return (datetime.now(UTC) - timedelta(days=days)).isoformat() if days else ""
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -201,6 +224,16 @@ class Memory:
                 f"The conversations cannot be read or written ({error}). Check RAG_MEMORY_URL, or "
                 "ask without thread_id."
             ) from error
+
+
+async def _is_alone(saver: BaseCheckpointSaver[Any], config: RunnableConfig) -> bool:
+    """Whether of a turn's thread nothing is left but what that turn wrote."""
+    thread: RunnableConfig = {"configurable": config["configurable"]}
+    turn = config["metadata"]["turn"]
+    async for found in saver.alist(thread):
+        if found.metadata.get("turn") != turn:
+            return False
+    return True
 
 
 async def _prune(saver: BaseCheckpointSaver[Any], key: str) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contracts.mock_llm import Fault, MockLLM, MockSettings
-from rag_graph import memory as memory_module
 from rag_graph.errors import LLMStreamError, MemoryStoreError, NotFoundError
 from rag_graph.graph import RagGraph
 from rag_graph.llm.asgi_transport import StreamingASGITransport
@@ -39,10 +38,13 @@ class House:
         self.settings = RagSettings(memory_url=url, **settings)
         self.memory = Memory(self.settings)
         self.mock = MockLLM()
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
         client = LLMClient("http://mock", transport=StreamingASGITransport(self.mock))
         self.graph = RagGraph(self._search, client, self.settings, self.memory)
 
     async def _search(self, query: SearchQuery) -> list[Passage]:
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return PASSAGES
 
     async def ask(self, text: str, thread: str = "t1", tenant: str = "acme") -> Answered:
@@ -128,12 +130,49 @@ async def test_questions_to_one_thread_wait_for_each_other(url: str) -> None:
         assert {turn["content"] for turn in said[::2]} == {f"{FIRST} {n}" for n in range(5)}
 
 
-async def test_the_forgotten_are_forgotten(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "EXPIRY_EVERY_S", 0.0)
-    async with house(url, memory_days=1e-9) as made:
+async def test_the_forgotten_are_forgotten(url: str) -> None:
+    async with house(url) as made:
         await made.ask(FIRST, "old", "expiring")
-        await made.ask(FIRST, "new", "expiring")
+    async with house(url, memory_days=1e-9) as later:
+        assert await later.memory.threads("expiring") == []
+        for look in (later.memory.messages, later.memory.delete):
+            with pytest.raises(NotFoundError):
+                await look("expiring", "old")
+        await later.ask(FIRST, "new", "expiring")
+    async with house(url) as made:
         assert [thread.id for thread in await made.memory.threads("expiring")] == ["new"]
+
+
+async def test_a_turn_of_a_forgotten_thread_begins_anew(url: str) -> None:
+    async with house(url, memory_days=1e-9) as made:
+        made.memory._next_expiry = float("inf")  # as if others were looked for just now
+        await made.ask(FIRST, "again", "expiring")
+        await made.ask(FIRST, "again", "expiring")
+    async with house(url) as made:
+        assert (await made.memory.messages("expiring", "again"))[0].messages == 2
+
+
+@pytest.mark.parametrize("fault", [None, Fault.DISCONNECT])
+async def test_a_thread_deleted_during_its_turn_stays_deleted(
+    url: str, fault: Fault | None
+) -> None:
+    async with house(url) as made, house(url) as replica:
+        await made.ask(FIRST, "gone", "deletes")
+        made.meanwhile = lambda: replica.memory.delete("deletes", "gone")
+        made.mock.settings = MockSettings(fault=fault)
+        with pytest.raises(LLMStreamError) if fault else nullcontext():
+            await made.ask(FIRST, "gone", "deletes")
+        assert await made.memory.threads("deletes") == []
+        with pytest.raises(NotFoundError):
+            await made.memory.messages("deletes", "gone")
+
+
+async def test_turns_of_two_replicas_delete_nothing(url: str) -> None:
+    async with house(url) as made, house(url) as replica:
+        await made.ask(FIRST, "shared", "both")
+        async with made.memory.turn("both", "shared"):
+            await replica.ask(FIRST, "shared", "both")
+        assert (await made.memory.messages("both", "shared"))[0].messages == 4
 
 
 async def test_a_broken_answer_is_not_remembered(url: str) -> None:
