@@ -9,15 +9,14 @@ Pickled weights are refused: loading a pickle runs whatever code is in it.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from llm_backend.errors import ModelInvalidError, ModelNotFoundError, StartupError
 from llm_backend.models import bundled, origin
 from llm_backend.models.fetch import fetch
+from llm_backend.models.json_file import read_object
 from llm_backend.models.origin import AZURE, Origin, azure
 from llm_backend.settings import BUNDLED, LlmSettings, load
 
@@ -92,20 +91,27 @@ def check_directory(directory: Path) -> None:
             f"There is no model directory {directory}. Set LLM_MODEL to the directory of a "
             f"Hugging Face model, or to one of: {bundled.names()}."
         )
-    config = _read_json(directory / "config.json", "save the model with save_pretrained()")
+    config = read_object(directory / "config.json", "save the model with save_pretrained()")
     if "model_type" not in config:
         raise ModelInvalidError(f"{directory / 'config.json'} names no model_type.")
     _check_weights(directory)
-    _read_json(directory / "tokenizer.json", "save a fast tokenizer with save_pretrained()")
+    read_object(directory / "tokenizer.json", "save a fast tokenizer with save_pretrained()")
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a model, in the order of its index."""
+    """Return the safetensors files of a model, in the order of its index.
+
+    Raises:
+        ModelInvalidError: the index is not one.
+    """
     index = directory / "model.safetensors.index.json"
     if not index.exists():
         return [directory / "model.safetensors"]
-    shards = _read_json(index, "download it again").get("weight_map", {}).values()
-    return [directory / shard for shard in dict.fromkeys(shards)]
+    shards = read_object(index, "download it again").get("weight_map")
+    named = isinstance(shards, dict) and all(isinstance(name, str) for name in shards.values())
+    if not named or not shards:
+        raise ModelInvalidError(f"{index} has no weight_map from weights to files.")
+    return [directory / shard for shard in dict.fromkeys(shards.values())]
 
 
 def _check_weights(directory: Path) -> None:
@@ -120,18 +126,6 @@ def _check_weights(directory: Path) -> None:
     raise ModelInvalidError(
         f"{directory} lacks {', '.join(missing)}. Download the model again, as safetensors."
     )
-
-
-def _read_json(file: Path, remedy: str) -> dict[str, Any]:
-    if not file.is_file():
-        raise ModelInvalidError(f"{file.parent} lacks {file.name}: {remedy}.")
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ModelInvalidError(f"{file} is not valid JSON ({error}): {remedy}.") from error
-    if not isinstance(content, dict):
-        raise ModelInvalidError(f"{file} holds no JSON object: {remedy}.")
-    return content
 
 
 def main() -> int:

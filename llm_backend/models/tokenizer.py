@@ -6,7 +6,6 @@ transformers (0.05 s instead of 3 s, and 300 MB less).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from llm_backend.errors import InvalidRequestError, ModelInvalidError
 from llm_backend.models import chat_template
 from llm_backend.models.chat_template import environment
 from llm_backend.models.detokenizer import Detokenizer
+from llm_backend.models.json_file import read_object
 from llm_backend.models.tool_format import ToolFormat, find_format, takes_tools
 
 _TEMPLATE_FAULTS = (
@@ -53,7 +53,8 @@ class Tokenizer:
         self._fast.no_padding()
         self.longest_token = max(map(len, self._fast.get_vocab(with_added_tokens=True)), default=1)
         """Characters of the longest token: no text of this many times N has fewer than N tokens."""
-        config = _config(directory / "tokenizer_config.json")
+        file = directory / "tokenizer_config.json"
+        config = read_object(file, "save the tokenizer again") if file.is_file() else {}
         self._specials = _special_texts(config)
         source = _template_source(directory, config)
         self._template = _compiled(directory, source) if source is not None else None
@@ -135,18 +136,6 @@ class Tokenizer:
         return form
 
 
-def _config(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ModelInvalidError(f"{file} is not valid JSON ({error}).") from error
-    if not isinstance(config, dict):
-        raise ModelInvalidError(f"{file} holds no JSON object.")
-    return config
-
-
 def _special_texts(config: Mapping[str, Any]) -> dict[str, str]:
     """Return `bos_token` and its like, which templates use; each is a text or {"content": text}."""
     found = {}
@@ -164,15 +153,27 @@ def _template_source(directory: Path, config: Mapping[str, Any]) -> str | None:
     Of several, by name, the one that also knows tools is taken before the default.
     """
     file = directory / "chat_template.jinja"
-    source = file.read_text() if file.is_file() else config.get("chat_template")
+    try:
+        source = file.read_text("utf-8") if file.is_file() else config.get("chat_template")
+    except UnicodeDecodeError as error:
+        raise ModelInvalidError(f"{file} is not UTF-8 ({error}).") from error
     if isinstance(source, list):
-        named = {each["name"]: each["template"] for each in source}
+        try:
+            named = {each["name"]: each["template"] for each in source}
+        except (KeyError, TypeError) as error:
+            raise ModelInvalidError(
+                f"A chat template of several in {directory} lacks its name or its template."
+            ) from error
         source = named.get("tool_use", named.get("default"))
+    if source is not None and not isinstance(source, str):
+        raise ModelInvalidError(
+            f"The chat template in {directory} is no text, nor a list of named ones."
+        )
     return source
 
 
 def _compiled(directory: Path, source: str) -> Template:
     try:
         return chat_template.compile_template(source)
-    except TemplateError as error:
+    except (TemplateError, RecursionError) as error:
         raise ModelInvalidError(f"The chat template in {directory} is wrong: {error}.") from error

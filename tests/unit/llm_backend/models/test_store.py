@@ -42,7 +42,12 @@ def test_a_missing_file_is_named(model: Path, file: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not valid JSON"), ("[]", "no JSON object"), ("{}", "no model_type")],
+    [
+        ("{", "not valid JSON"),
+        ('{"a":' * 100_000, "not valid JSON"),
+        ("[]", "no JSON object"),
+        ("{}", "no model_type"),
+    ],
 )
 def test_a_wrong_config(model: Path, content: str, message: str) -> None:
     (model / "config.json").write_text(content)
@@ -62,6 +67,16 @@ def test_a_missing_shard_is_named(model: Path) -> None:
     (model / "1.safetensors").touch()
     assert store.weight_files(model) == [model / "1.safetensors", model / "2.safetensors"]
     with pytest.raises(ModelInvalidError, match=r"lacks 2\.safetensors"):
+        store.check(LlmSettings(model=str(model)))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [{}, *({"weight_map": wrong} for wrong in (None, {}, [], ["a"], "a", {"a": 1}, {"a": None}))],
+)
+def test_an_index_that_is_none_is_named(model: Path, index: object) -> None:
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelInvalidError, match=r"index\.json has no weight_map"):
         store.check(LlmSettings(model=str(model)))
 
 

@@ -117,12 +117,34 @@ def test_a_template_cannot_reach_the_process(tmp_path: Path) -> None:
     [
         ("tokenizer.json", "{}", "is not a tokenizer"),
         ("tokenizer_config.json", "nope", "is not valid JSON"),
+        ("tokenizer_config.json", "[" * 100_000, "is not valid JSON"),
         ("chat_template.jinja", "{% for %}", "chat template"),
+        ("chat_template.jinja", "{{" + "(" * 10_000, "chat template"),
+        ("chat_template.jinja", "\xff", "is not UTF-8"),
     ],
 )
 def test_broken_files(tmp_path: Path, file: str, content: str, message: str) -> None:
     model = write_tiny_model(tmp_path)
-    (model / file).write_text(content)
+    (model / file).write_text(content, "latin-1")
+    with pytest.raises(ModelInvalidError, match=message):
+        Tokenizer(model)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (5, "is no text"),
+        ({"default": "a"}, "is no text"),
+        ([{"name": "default", "template": 5}], "is no text"),
+        ([{"template": "a"}], "lacks its name"),
+        ([{"name": "default"}], "lacks its name"),
+        ([{"name": [], "template": "a"}], "lacks its name"),
+        (["a"], "lacks its name"),
+    ],
+)
+def test_a_template_of_another_form(tmp_path: Path, template: object, message: str) -> None:
+    model = write_tiny_model(tmp_path)
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     with pytest.raises(ModelInvalidError, match=message):
         Tokenizer(model)
 
