@@ -28,6 +28,8 @@ PAUSE_S = 1.0
 """Pause before that where the refusal does not say, in seconds, how long."""
 MAX_PAUSE_S = 30.0
 RESTART_S = 2.0
+BREAK_PAUSES_S = (0.5, 1.0, 2.0)
+"""Pauses before an upload or a job that the connection broke off is taken up again."""
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -46,6 +48,14 @@ class RefusedError(GatewayError):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+class LostError(GatewayError):
+    """The connection broke off."""
+
+
+class AbsentError(LostError):
+    """There was nobody to connect to."""
 
 
 class Gateway:
@@ -74,10 +84,12 @@ class Gateway:
         """Upload one document and return its job, ended if that took no longer than a moment.
 
         A gateway that is full or that limits the key says when to come back, and is waited for.
+        What the connection broke off is sent again: a document that is there already stays.
 
         Raises:
             RefusedError: the gateway does not take it.
-            GatewayError: the gateway cannot be reached.
+            AbsentError: there is no gateway.
+            GatewayError: the connection breaks off again and again, or there is no answer in time.
             OSError: the file cannot be read.
         """
         patience = MAX_REFUSALS
@@ -89,6 +101,14 @@ class Gateway:
         return self._json(response)
 
     def _upload(self, name: str, path: Path, collection: str) -> httpx.Response:
+        for pause in BREAK_PAUSES_S:
+            try:
+                return self._send(name, path, collection)
+            except LostError:
+                time.sleep(pause)
+        return self._send(name, path, collection)
+
+    def _send(self, name: str, path: Path, collection: str) -> httpx.Response:
         with path.open("rb") as file, self._failures():
             return self._http.post(
                 "/v1/documents",
@@ -102,15 +122,23 @@ class Gateway:
 
         Raises:
             RefusedError: there is no such job.
-            GatewayError: the gateway cannot be reached.
+            AbsentError: there is no gateway.
+            GatewayError: the connection breaks off again and again, or nothing comes in time.
         """
         patience = MAX_REFUSALS
+        pauses = iter(BREAK_PAUSES_S)
         while True:
             try:
                 for job in self._events(job_id):
+                    pauses = iter(BREAK_PAUSES_S)
                     yield job
                     if job["status"] in ENDED:
                         return
+            except LostError:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                time.sleep(pause)
             except RefusedError as error:
                 if error.refusal.code != errors.Code.NOT_READY or not patience:
                     raise
@@ -161,13 +189,17 @@ class Gateway:
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except httpx.ConnectError as error:
-            raise GatewayError(
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise AbsentError(
                 f"There is no gateway at {self._url}. Start one with `isthmus up`, "
                 "or set ISTHMUS_URL to where it is."
             ) from error
-        except httpx.HTTPError as error:
+        except httpx.TimeoutException as error:
             raise GatewayError(
+                f"The gateway at {self._url} does not answer ({type(error).__name__}). Try again."
+            ) from error
+        except httpx.HTTPError as error:
+            raise LostError(
                 f"The gateway at {self._url} broke off ({type(error).__name__}). Try again."
             ) from error
 

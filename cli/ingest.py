@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from cli.errors import UsageError
-from cli.gateway import ENDED, Gateway, RefusedError
+from cli.errors import GatewayError, UsageError
+from cli.gateway import ENDED, AbsentError, Gateway, RefusedError
 from cli.settings import CliSettings
 from contracts.errors import Code
 from rag_graph.ingest.files import File, find, medium_of
@@ -68,8 +68,10 @@ def run(
 ) -> Iterator[Outcome]:
     """Upload the files, several at a time, and yield what became of each, in their order.
 
+    A gateway that is gone ends the run; what ended before is yielded first.
+
     Raises:
-        GatewayError: the gateway is gone.
+        AbsentError: the gateway is gone.
     """
     waiting: deque[tuple[Future[Outcome], int]] = deque()
     ahead = 0
@@ -86,9 +88,21 @@ def run(
             ahead += size
         while waiting:
             yield waiting.popleft()[0].result()
+    except AbsentError:
+        over.set()
+        pool.shutdown(cancel_futures=True)
+        yield from _finished(sent for sent, _ in waiting)
+        raise
     finally:
         over.set()  # what was sent goes on in the gateway
         pool.shutdown(cancel_futures=True)
+
+
+def _finished(uploads: Iterable[Future[Outcome]]) -> Iterator[Outcome]:
+    """Yield the outcomes of the uploads that were made, of a pool that is shut down."""
+    for upload in uploads:
+        if not upload.cancelled() and upload.exception() is None:
+            yield upload.result()
 
 
 def _size(file: File) -> int:
@@ -105,21 +119,38 @@ def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob, over: 
     if file.walked and (medium := medium_of(file.path)):
         return Outcome(file.name, "skipped", f"There is no text to read in {medium} files.")
     try:
-        job = gateway.add_document(file.name, file.path, collection)
-        if job["status"] not in ENDED:
-            for news in gateway.follow(job["id"]):
-                on_job(news)
-                job = news
-                if over.is_set():
-                    break
+        return _outcome(file, _sent(gateway, file, collection, on_job, over))
     except RefusedError as error:
         return _failure(file, error.refusal.code, str(error))
+    except AbsentError:
+        raise
+    except GatewayError as error:
+        return Outcome(file.name, "failed", str(error))
     except OSError as error:
         return Outcome(file.name, "failed", f"It cannot be read: {error.strerror}.")
+
+
+def _sent(
+    gateway: Gateway, file: File, collection: str, on_job: OnJob, over: Event
+) -> dict[str, Any]:
+    """Return the file's job, which has ended unless all was `over` before."""
+    job = gateway.add_document(file.name, file.path, collection)
+    if job["status"] not in ENDED:
+        for news in gateway.follow(job["id"]):
+            on_job(news)
+            job = news
+            if over.is_set():
+                break
+    return job
+
+
+def _outcome(file: File, job: dict[str, Any]) -> Outcome:
     if job["error"] is not None:
         return _failure(file, job["error"]["code"], job["error"]["message"])
     if job["status"] == "cancelled":
         return Outcome(file.name, "failed", "It was cancelled.")
+    if job["status"] not in ENDED:
+        return Outcome(file.name, "failed", "It was sent, but not waited for.")
     return Outcome(file.name, job["result"], f"{job['chunks_total']} chunks")
 
 
@@ -134,6 +165,7 @@ class Report:
     def __init__(self, console: Console, total: int) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self._console = console
+        self._total = total
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._files = self._progress.add_task("Ingesting", total=total)
         self._jobs: dict[str, TaskID] = {}
@@ -153,21 +185,28 @@ class Report:
         )
 
     def show(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        """Print each outcome as it comes, then the sum; return them all."""
+        """Print each outcome as it comes, then the sum, whatever ends them; return them all."""
         seen: list[Outcome] = []
-        with self._progress as progress:
-            for outcome in outcomes:
-                seen.append(outcome)
-                self._console.print(_line(outcome), soft_wrap=True)
-                progress.advance(self._files)
+        try:
+            with self._progress as progress:
+                for outcome in outcomes:
+                    seen.append(outcome)
+                    self._console.print(_line(outcome), soft_wrap=True)
+                    progress.advance(self._files)
+        finally:
+            self._sum_up(seen)
+        return seen
+
+    def _sum_up(self, seen: list[Outcome]) -> None:
         stored = sum(outcome.status in STORED for outcome in seen)
-        self._console.print(f"{stored} of {len(seen)} files are in the collection.")
+        self._console.print(f"{stored} of {self._total} files are in the collection.")
+        if rest := self._total - len(seen):
+            self._console.print(f"{rest} were not sent, or had no answer.")
         failed = [outcome for outcome in seen if outcome.failed]
         if failed and len(seen) > len(failed):
             self._console.print(f"{len(failed)} failed:")
             for outcome in failed:
                 self._console.print(_line(outcome), soft_wrap=True)
-        return seen
 
 
 def ingest_all(
@@ -176,7 +215,7 @@ def ingest_all(
     """Upload the files and show how it goes; return what became of each.
 
     Raises:
-        GatewayError: the gateway is gone.
+        AbsentError: the gateway is gone.
     """
     report = Report(console, len(files))
     return report.show(run(gateway, files, collection, report.job))

@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from cli import gateway as module
-from cli.gateway import Gateway
+from cli.errors import GatewayError
+from cli.gateway import AbsentError, Gateway, LostError
+from contracts import sse
 from tests.unit.cli.conftest import JOB
+
+
+class Broken(httpx.SyncByteStream):
+    """A stream of jobs that breaks off after these."""
+
+    def __init__(self, *jobs: dict[str, object]) -> None:
+        self._jobs = jobs
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (sse.encode(json.dumps(job)) for job in self._jobs)
+        raise httpx.ReadError("reset by peer")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were slept, which take no time."""
+    slept: list[float] = []
+    monkeypatch.setattr("cli.gateway.time.sleep", slept.append)
+    return slept
+
+
+def answering(*answers: httpx.Response | Exception) -> Gateway:
+    """Return a client of a gateway that gives these answers, and the last of them ever after."""
+    left = list(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        request.read()
+        given = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    return Gateway("http://gateway", transport=httpx.MockTransport(answer))
 
 
 @pytest.mark.parametrize(
@@ -17,13 +53,52 @@ from tests.unit.cli.conftest import JOB
     [("7", 7.0), ("3600", 30.0), ("Tue, 24 Nov 2026 23:20:00 GMT", 1.0), (None, 1.0)],
 )
 def test_a_full_gateway_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, paused: float
+    tmp_path: Path, pauses: list[float], said: str | None, paused: float
 ) -> None:
     (tmp_path / "a.md").write_text("text")
     refused = httpx.Response(503, headers={} if said is None else {"retry-after": said})
-    answers, pauses = iter([refused, httpx.Response(202, json=JOB)]), list[float]()
-    monkeypatch.setattr(module.time, "sleep", pauses.append)
-    transport = httpx.MockTransport(lambda _: next(answers))
-    with Gateway("http://gateway", transport=transport) as one:
+    with answering(refused, httpx.Response(202, json=JOB)) as one:
         assert one.add_document("a.md", tmp_path / "a.md", "default") == JOB
     assert pauses == [paused]
+
+
+def test_an_upload_that_broke_off_is_sent_again(tmp_path: Path, pauses: list[float]) -> None:
+    (tmp_path / "a.md").write_text("text")
+    breaks = httpx.ReadError("reset by peer"), httpx.ConnectError("refused")
+    with answering(*breaks, httpx.Response(202, json=JOB)) as one:
+        assert one.add_document("a.md", tmp_path / "a.md", "default") == JOB
+    assert pauses == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "tries"),
+    [
+        (httpx.ReadError("reset by peer"), LostError, 4),
+        (httpx.ConnectError("refused"), AbsentError, 4),
+        (httpx.ConnectTimeout("no route"), AbsentError, 4),
+        (httpx.ReadTimeout("silence"), GatewayError, 1),
+    ],
+)
+def test_an_upload_is_given_up_after_a_few_breaks(
+    tmp_path: Path, pauses: list[float], failure: Exception, kind: type[GatewayError], tries: int
+) -> None:
+    (tmp_path / "a.md").write_text("text")
+    with answering(failure) as one, pytest.raises(kind) as raised:
+        one.add_document("a.md", tmp_path / "a.md", "default")
+    assert type(raised.value) is kind
+    assert len(pauses) == tries - 1
+
+
+def test_a_job_whose_stream_broke_off_is_followed_on(pauses: list[float]) -> None:
+    working = {**JOB, "status": "embedding"}
+    broken = [httpx.Response(200, stream=Broken(working)) for _ in range(5)]
+    whole = httpx.Response(200, content=sse.encode(json.dumps(JOB)))
+    with answering(*broken, whole) as one:
+        assert list(one.follow("j1")) == [working] * 5 + [JOB]
+    assert pauses == [0.5] * 5
+
+
+def test_a_job_that_cannot_be_followed_is_given_up(pauses: list[float]) -> None:
+    with answering(httpx.ReadError("reset by peer")) as one, pytest.raises(LostError):
+        list(one.follow("j1"))
+    assert pauses == [0.5, 1.0, 2.0]
