@@ -129,7 +129,8 @@ class Store:
             StoreError: the database cannot be written.
         """
         collection = await self.collection(name)
-        async with collection.frozen():
+        # The second lock: one of that name made before the drop would lose its tables to it.
+        async with collection.frozen(), self._lock.held():
             await self.publish(replace(collection.info, deleted=True))
             await self._drop_versions(name, keep=())
 
@@ -144,7 +145,7 @@ class Store:
 
     async def _drop_versions(self, name: str, keep: Sequence[int | None]) -> None:
         for table in await self._tables():
-            if table.startswith(f"{name}.") and int(table.rpartition(".")[2]) not in keep:
+            if table.startswith(f"{name}.") and _version_of(table) not in keep:
                 await self._connection.drop_table(table, ignore_missing=True)
         for key in [key for key in self._open if key[0] == name and key[1] not in keep]:
             del self._open[key]
@@ -213,17 +214,26 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        prefix = f"{live.name}.chunks."
         with store_errors(f"read collection {live.name!r}"):
-            tables = [table for table in await self._tables() if table.startswith(prefix)]
-            versions = sorted((int(t.removeprefix(prefix)) for t in tables), reverse=True)
-            for version in versions:
-                name = schema.table_name(live.name, "chunks", version)
-                columns = await (await self._connection.open_table(name)).schema()
-                made_for = (columns.metadata or {}).get(schema.EMBEDDER_KEY)
-                if version != live.version and made_for == embedder.name.encode():
-                    return version
-        return max(versions, default=live.version) + 1
+            return await self._version_for(embedder, live.name, live.version)
+
+    async def _version_for(self, embedder: Embedder, name: str, live: int = 0) -> int:
+        versions = await self._versions(name)
+        for version in sorted(versions - {live}, reverse=True):
+            if await self._is_for(embedder, name, version):
+                return version
+        return max(versions | {live}) + 1
+
+    async def _is_for(self, embedder: Embedder, name: str, version: int) -> bool:
+        """Whether `embedder` made, or would make, the vectors of a version."""
+        try:
+            table = await self._connection.open_table(schema.table_name(name, "chunks", version))
+        except ValueError:  # its writer was killed before the table's first commit
+            return False
+        columns = await table.schema()
+        made_for = (columns.metadata or {}).get(schema.EMBEDDER_KEY)
+        length = columns.field("vector").type.list_size
+        return made_for == embedder.name.encode() and length == embedder.dimension
 
     async def publish(self, info: CollectionInfo) -> None:
         """Make `info` what its collection is, in one commit.
@@ -252,10 +262,17 @@ class Store:
         return await self._info(info.name) == info
 
     async def _new(self, name: str, embedder: Embedder, chunk_tokens: int) -> Collection:
+        if self._collections is not None:  # by an old list a live version might be dropped
+            await self._collections.checkout_latest()  # type: ignore[no-untyped-call]
         known = await self._info(name)
         if known is not None and not known.deleted:
             return await self.version(known)  # another process was faster
-        version = known.version + 1 if known else 1
+        if known is None:
+            version = await self._version_for(embedder, name)
+        else:
+            # Above all there are: who was killed amid deleting or re-embedding left some of them.
+            version = max(await self._versions(name) | {known.version}) + 1
+            await self._drop_versions(name, keep=())
         info = CollectionInfo(name, version, embedder.name, embedder.dimension, chunk_tokens)
         collection = await self.create(info)
         await self.publish(info)
@@ -302,6 +319,11 @@ class Store:
         except ValueError:
             return None
 
+    async def _versions(self, name: str) -> set[int]:
+        """Return the versions of a collection that have tables, live or not, whole or not."""
+        tables = await self._tables()
+        return {_version_of(table) for table in tables if table.startswith(f"{name}.")}
+
     async def _tables(self) -> set[str]:
         names: set[str] = set()
         page = await self._connection.list_tables()
@@ -317,6 +339,10 @@ class Store:
         """Create a version's table, or take the empty one that a killed writer left."""
         name = schema.table_name(info.name, kind, info.version)
         return await self._connection.create_table(name, schema=columns, exist_ok=True)
+
+
+def _version_of(table: str) -> int:
+    return int(table.rpartition(".")[2])
 
 
 def _caches(settings: RagSettings, *, writes: bool) -> lancedb.Session:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import lancedb
@@ -10,7 +12,7 @@ import pytest
 from rag_graph.errors import CollectionNotFoundError
 from rag_graph.ingest.pipeline import Ingestor
 from rag_graph.retrieval import schema
-from rag_graph.retrieval.collection import CollectionInfo
+from rag_graph.retrieval.collection import Collection, CollectionInfo
 from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.store import Store
 from rag_graph.settings import RagSettings
@@ -33,6 +35,89 @@ async def test_a_list_of_collections_of_an_earlier_release_is_taken_on(tmp_path:
     await store.publish(info)
     await store.publish(info)
     assert await store.collections() == [info]
+
+
+class Other(FakeEmbedder):
+    name = "other"
+    dimension = 8
+
+
+async def filled(settings: RagSettings) -> Store:
+    store = await Store.open(settings)
+    ingestor = Ingestor(store, Embedders([FakeEmbedder()]), settings)
+    await ingestor.ingest("old.md", b"Old text.")
+    await ingestor.aclose()
+    return store
+
+
+def tables(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("default.*.lance")}
+
+
+@pytest.mark.parametrize("embedder", [FakeEmbedder(), Other()])
+async def test_a_deletion_that_was_killed_leaves_nothing_to_a_new_collection(
+    tmp_path: Path, embedder: FakeEmbedder
+) -> None:
+    settings = RagSettings(store_uri=str(tmp_path))
+    store = await filled(settings)
+    info = (await store.collection("default")).info
+    shadow = replace(info, version=2, embedder="third", dimension=4)  # of a killed re-embedding
+    await store.create(shadow)
+    (tmp_path / "default.chunks.3.lance" / "data").mkdir(parents=True)  # and of one more
+    await store.publish(replace(info, deleted=True))
+    made = await (await Store.open(settings)).collection_or_new("default", embedder, 100)
+    assert made.info.version > 3
+    assert await made.documents("", 10) == []
+    assert await made.counts() == (0, 0)
+    version = made.info.version
+    assert tables(tmp_path) == {f"default.documents.{version}", f"default.chunks.{version}"}
+
+
+async def test_a_creation_that_was_killed_is_no_hindrance(tmp_path: Path) -> None:
+    store = await Store.open(RagSettings(store_uri=str(tmp_path)))
+    await store.create(CollectionInfo("default", 1, "third", 4, 100))
+    made = await store.collection_or_new("default", FakeEmbedder(), 100)
+    assert await store.collections() == [made.info]
+    assert made.info.version == 2
+    await store.settle(made.info)
+    assert tables(tmp_path) == {"default.documents.2", "default.chunks.2"}
+
+
+class Deleting(Store):
+    """Gives a creation of the same name the time it needs between a deletion's two steps."""
+
+    creating: asyncio.Task[Collection]
+
+    async def publish(self, info: CollectionInfo) -> None:
+        await super().publish(info)
+        if info.deleted:
+            self.creating = asyncio.create_task(
+                self.collection_or_new(info.name, FakeEmbedder(), 100)
+            )
+            await asyncio.wait({self.creating}, timeout=1)
+
+
+async def test_a_collection_made_while_one_of_its_name_is_deleted_keeps_its_tables(
+    tmp_path: Path,
+) -> None:
+    settings = RagSettings(store_uri=str(tmp_path))
+    await filled(settings)
+    store = await Deleting.open(settings)
+    assert isinstance(store, Deleting)
+    await store.delete("default")
+    assert await (await store.creating).counts() == (0, 0)
+    assert len(tables(tmp_path)) == 2
+
+
+async def test_a_shadow_that_was_killed_is_no_hindrance(tmp_path: Path) -> None:
+    store = await filled(RagSettings(store_uri=str(tmp_path)))
+    info = (await store.collection("default")).info
+    await store.create(replace(info, version=2, embedder=Other.name, dimension=4))
+    (tmp_path / "default.chunks.3.lance" / "data").mkdir(parents=True)
+    other = Other()
+    assert await store.next_version(info, other) == 4
+    await store.create(replace(info, version=4, embedder=other.name, dimension=other.dimension))
+    assert await store.next_version(info, other) == 4
 
 
 async def test_a_writer_keeps_little_of_what_it_wrote(tmp_path: Path) -> None:
