@@ -31,6 +31,7 @@ class Detokenizer:
         self._ids.append(token_id)
         before, text = self._texts()
         if len(text) <= len(before):
+            self._forget_if_never_text(token_id)
             return ""
         if text.endswith(_REPLACEMENT) and len(self._ids) - self._read < _MOST_HELD:
             return ""
@@ -43,6 +44,14 @@ class Detokenizer:
         before, text = self._texts()
         self._read = len(self._ids)
         return text[len(before) :]
+
+    def _forget_if_never_text(self, token_id: int) -> None:
+        """Drop the newest id if it is no text wherever it stands: such ids may come without end.
+
+        Beside itself, since a first id may only seem to be none: SentencePiece drops its space.
+        """
+        if not self._decode([token_id, token_id]):
+            self._ids.pop()
 
     def _texts(self) -> tuple[str, str]:
         return self._decode(self._ids[: self._read]), self._decode(self._ids)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -60,12 +61,41 @@ def test_broken_bytes_are_not_held_for_ever(tokenizer: Tokenizer) -> None:
     assert any(detokenizer.push(broken[0]) for _ in range(100))
 
 
-def test_sentencepiece_keeps_its_spaces() -> None:
-    vocabulary = {"<unk>": 0, "▁the": 1, "▁cat": 2, "s": 3}
+@cache
+def sentencepiece() -> FastTokenizer:
+    vocabulary = {"<unk>": 0, "▁the": 1, "▁cat": 2, "s": 3, "▁": 4, "<s>": 5}
     fast = FastTokenizer(models.WordLevel(vocab=vocabulary, unk_token="<unk>"))
     fast.pre_tokenizer = pre_tokenizers.Metaspace()
     fast.decoder = decoders.Metaspace()
-    assert pieces(Detokenizer(fast.decode), [1, 2, 3]) == ["the", " cat", "s", ""]
+    fast.add_special_tokens(["<s>"])
+    return fast
+
+
+def test_sentencepiece_keeps_its_spaces() -> None:
+    assert pieces(Detokenizer(sentencepiece().decode), [1, 2, 3]) == ["the", " cat", "s", ""]
+
+
+def test_tokens_without_text_are_not_kept(tokenizer: Tokenizer) -> None:
+    longest = 0
+
+    def decode(ids: Sequence[int]) -> str:
+        nonlocal longest
+        longest = max(longest, len(ids))
+        return tokenizer.decode(ids)
+
+    letter = tokenizer.encode("a")
+    ids = [*[0] * 200, *letter, *[0, 1] * 200, *letter]
+    assert "".join(pieces(Detokenizer(decode), ids)) == "aa"
+    assert longest < 5
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=200))
+def test_sentencepiece_with_tokens_that_are_no_text_decodes_as_a_whole_would(
+    ids: list[int],
+) -> None:
+    decode = sentencepiece().decode
+    assert "".join(pieces(Detokenizer(decode), ids)) == decode(ids)
 
 
 def test_special_tokens_are_no_text(tokenizer: Tokenizer) -> None:
