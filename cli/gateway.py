@@ -27,6 +27,8 @@ MAX_REFUSALS = 20
 PAUSE_S = 1.0
 """Pause before that where the refusal does not say, in seconds, how long."""
 MAX_PAUSE_S = 30.0
+FULL = (429, 503)
+"""Statuses of a gateway that is full or starts, or of a proxy in front of none."""
 RESTART_S = 2.0
 BREAK_PAUSES_S = (0.5, 1.0, 2.0)
 """Pauses before an upload or a job that the connection broke off is taken up again."""
@@ -40,6 +42,13 @@ class Refusal:
     message: str
     code: str = ""
     passages: tuple[dict[str, Any], ...] = ()
+    status: int = 0
+    """Of HTTP; 0 where it came amid a stream."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the gateway may think otherwise in a moment."""
+        return self.code == errors.Code.NOT_READY or self.status in FULL
 
 
 class RefusedError(GatewayError):
@@ -93,7 +102,7 @@ class Gateway:
             OSError: the file cannot be read.
         """
         patience = MAX_REFUSALS
-        while (response := self._upload(name, path, collection)).status_code in {429, 503}:
+        while (response := self._upload(name, path, collection)).status_code in FULL:
             if not patience:
                 break
             patience -= 1
@@ -140,7 +149,7 @@ class Gateway:
                     raise
                 time.sleep(pause)
             except RefusedError as error:
-                if error.refusal.code != errors.Code.NOT_READY or not patience:
+                if not error.refusal.passes or not patience:
                     raise
                 patience -= 1
                 time.sleep(RESTART_S)
@@ -208,5 +217,8 @@ def _refusal(response: httpx.Response) -> Refusal:
     try:
         error = errors.ErrorEnvelope.model_validate_json(response.content).error
     except ValidationError:
-        return Refusal(f"The gateway answered HTTP {response.status_code}.")
-    return Refusal(error.message, error.code, tuple(response.json().get("passages", ())))
+        return Refusal(
+            f"The gateway answered HTTP {response.status_code}.", status=response.status_code
+        )
+    passages = tuple(response.json().get("passages", ()))
+    return Refusal(error.message, error.code, passages, response.status_code)

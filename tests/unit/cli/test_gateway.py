@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from cli.errors import GatewayError
-from cli.gateway import AbsentError, Gateway, LostError
+from cli.gateway import AbsentError, Gateway, LostError, RefusedError
 from contracts import sse
+from contracts.errors import Code, envelope
 from tests.unit.cli.conftest import JOB
 
 
@@ -96,6 +97,25 @@ def test_a_job_whose_stream_broke_off_is_followed_on(pauses: list[float]) -> Non
     with answering(*broken, whole) as one:
         assert list(one.follow("j1")) == [working] * 5 + [JOB]
     assert pauses == [0.5] * 5
+
+
+def test_a_job_is_followed_over_a_restart(pauses: list[float]) -> None:
+    working = sse.encode(json.dumps({**JOB, "status": "embedding"}))
+    starting = envelope(Code.NOT_READY, "The ingestor is starting.").model_dump_json()
+    answers = (
+        httpx.Response(200, content=working + sse.encode(starting)),
+        httpx.Response(503, text="<html>No server is available.</html>"),
+        httpx.Response(200, content=sse.encode(json.dumps(JOB))),
+    )
+    with answering(*answers) as one:
+        assert [job["status"] for job in one.follow("j1")] == ["embedding", "done"]
+    assert pauses == [2.0, 2.0]
+
+
+def test_a_job_that_there_is_not_is_not_waited_for() -> None:
+    absent = envelope(Code.NOT_FOUND, "There is no job 'j1'.").model_dump()
+    with answering(httpx.Response(404, json=absent)) as one, pytest.raises(RefusedError):
+        list(one.follow("j1"))
 
 
 def test_a_job_that_cannot_be_followed_is_given_up(pauses: list[float]) -> None:
