@@ -34,6 +34,7 @@ class Choice:
         detokenizer: fresh.
         stops: fresh.
         reader: finds tool calls in the text; None where the request offers no tools.
+        min_tokens: no stop string ends in the text of these first tokens.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Choice:
         detokenizer: Detokenizer,
         stops: StopStrings,
         reader: ToolCallReader | None = None,
+        min_tokens: int = 0,
     ) -> None:
         self._index = index
         self._detokenizer = detokenizer
         self._stops = stops
         self._reader = reader
+        self._min_tokens = min_tokens
         self._texts: list[str] = []
         self.tokens: list[tuple[int, ipc.TokenLogprob]] = []
         self.completion_tokens = 0
@@ -71,7 +74,7 @@ class Choice:
         for number, token_id in enumerate(output.token_ids, 1):
             self.completion_tokens += 1
             if not (output.stop_token and number == len(output.token_ids)):
-                text += self._stops.push(self._detokenizer.push(token_id))
+                text += self._push(self._detokenizer.push(token_id))
             if self._stops.found:
                 break
         text += self._finish(output.finish_reason)
@@ -83,6 +86,10 @@ class Choice:
             text, calls = self._read(self._reader, text)
         self._texts.append(text)
         return Piece(self._index, text, tokens, self.finish_reason, calls)
+
+    def _push(self, text: str) -> str:
+        """Pass text through the stop strings."""
+        return self._stops.push(text, may_stop=self.completion_tokens > self._min_tokens)
 
     def _read(self, reader: ToolCallReader, text: str) -> tuple[str, list[Call]]:
         """Part new text into what is said and what is called."""
@@ -100,6 +107,6 @@ class Choice:
             self.finish_reason = "stop"
         if self.finish_reason is not None or reason is None:
             return ""
-        text = self._stops.push(self._detokenizer.flush())
+        text = self._push(self._detokenizer.flush())
         self.finish_reason = "stop" if self._stops.found else reason
         return text if self._stops.found else text + self._stops.flush()

@@ -157,7 +157,7 @@ class Service:
             names = [tool.function.name for tool in tools]
             reader = ToolCallReader(tokenizer.tool_format, names)
         stops = StopStrings(wanted.stop_sequences)
-        return Choice(index, tokenizer.detokenizer(), stops, reader)
+        return Choice(index, tokenizer.detokenizer(), stops, reader, wanted.min_tokens)
 
     def _ready(self) -> ipc.Ready:
         if self.dispatcher.ready is None:

@@ -18,14 +18,20 @@ class StopStrings:
         self.found = False
         """Whether a stop string has come; the text before it has been given out."""
 
-    def push(self, text: str) -> str:
-        """Return what can be sent now that `text` has come."""
+    def push(self, text: str, *, may_stop: bool = True) -> str:
+        """Return what can be sent now that `text` has come.
+
+        Args:
+            may_stop: whether a stop string may end in this text; one that does not count here is
+                text for good.
+        """
         if not self._stops:
             return text
-        text = self._held + text
+        text, known = self._held + text, len(self._held)
         # The one that completes first wins, so that it never matters how tokens cut the text.
-        ends = [(i + len(stop), i) for stop in self._stops if (i := text.find(stop)) >= 0]
-        if ends:
+        starts = [(stop, text.find(stop, max(0, known + 1 - len(stop)))) for stop in self._stops]
+        ends = [(i + len(stop), i) for stop, i in starts if i >= 0]
+        if ends and may_stop:
             self.found, self._held = True, ""
             return text[: min(ends)[1]]
         keep = max(_overlap(text, stop) for stop in self._stops)

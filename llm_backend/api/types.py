@@ -66,7 +66,7 @@ class SamplingRequest(GenerationRequest):
     ignore_eos: bool = False
     """Keep generating past the model's end-of-sequence token."""
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """No end before this many tokens."""
+    """No end before this many tokens, neither by the model's nor by stop strings or tokens."""
     stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         default_factory=list, max_length=64
     )

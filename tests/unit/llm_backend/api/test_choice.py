@@ -10,8 +10,8 @@ def letters(ids: list[int] | tuple[int, ...] | object) -> str:
     return "".join(map(chr, ids))  # type: ignore[call-overload]
 
 
-def choice(*stops: str) -> Choice:
-    return Choice(0, Detokenizer(letters), StopStrings(stops))
+def choice(*stops: str, min_tokens: int = 0) -> Choice:
+    return Choice(0, Detokenizer(letters), StopStrings(stops), min_tokens=min_tokens)
 
 
 def ids(text: str) -> list[int]:
@@ -51,3 +51,17 @@ def test_logprobs_of_counted_tokens_only() -> None:
     piece = answer.take(Output("r", ids("abc"), None, 4, found))
     assert piece.tokens == [(ord("a"), found[0]), (ord("b"), found[1])]
     assert answer.cached_tokens == 4
+
+
+def test_no_stop_string_ends_an_answer_before_its_minimum() -> None:
+    answer = choice("b", "cd", min_tokens=3)
+    assert answer.take(Output("r", ids("ab"))).text == "ab"
+    assert answer.take(Output("r", ids("c"))).text == ""  # it may begin one that counts
+    piece = answer.take(Output("r", ids("de")))
+    assert (answer.text, piece.finish_reason, answer.completion_tokens) == ("ab", "stop", 4)
+
+
+def test_the_end_of_an_answer_below_its_minimum_brings_what_was_held() -> None:
+    answer = choice("b", min_tokens=3)
+    assert answer.take(Output("r", ids("ab"), "length")).text == "ab"
+    assert answer.finish_reason == "length"

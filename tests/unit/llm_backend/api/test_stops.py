@@ -26,6 +26,31 @@ def test_cuts_where_the_whole_text_would_be_cut(pieces: list[str], stops: list[s
     assert out == (whole[: min(ends)[1]] if ends else whole)
 
 
+@given(st.lists(TEXT), st.lists(TEXT), STOPS)
+def test_a_stop_string_that_ends_where_none_may_is_text(
+    early: list[str], late: list[str], stops: list[str]
+) -> None:
+    stop, out = StopStrings(stops), ""
+    for piece in early:
+        out += stop.push(piece, may_stop=False)
+        assert not stop.found
+    for piece in late:
+        out += stop.push(piece)
+        if stop.found:
+            break
+    else:
+        out += stop.flush()
+    whole, free = "".join(early + late), len("".join(early))
+    ends = [
+        (end, end - len(s))
+        for s in stops
+        for end in range(max(free + 1, len(s)), len(whole) + 1)
+        if whole[:end].endswith(s)
+    ]
+    assert stop.found == bool(ends)
+    assert out == (whole[: min(ends)[1]] if ends else whole)
+
+
 @given(TEXT, STOPS)
 def test_holds_back_no_more_than_a_stop_s_beginning(text: str, stops: list[str]) -> None:
     stop = StopStrings(stops)
