@@ -52,7 +52,11 @@ class Embedder(Protocol):
 
 
 class OnnxEmbedder:
-    """An ONNX model of tokens whose first output is `embedding`, float32 [batch, dimension].
+    """An ONNX model of tokens that makes a vector of a text, or of each of its tokens.
+
+    Its output is `sentence_embedding`, or else its first one. Vectors of tokens, float32
+    [batch, tokens, dimension], are averaged, as most models are trained for: one that wants another
+    pooling has to do it itself, and make float32 [batch, dimension].
 
     Each text runs through the model alone. On one thread a batch is no faster, padding costs, and
     int8 activations are scaled over the whole batch: alone, a text's vector does not depend on its
@@ -68,15 +72,22 @@ class OnnxEmbedder:
             threads: CPU threads that one text uses.
 
         Raises:
-            EmbedderError: the files are missing or broken.
+            EmbedderError: the files are missing or broken, or the model's output is another.
         """
         try:
             self._model = OnnxModel(folder, threads, MODEL_TOKENS)
+            shape = self._output("a").shape
         except Exception as error:
             raise EmbedderError(
                 f"The embedding model in {folder} cannot be loaded: {error}. "
                 "Delete the directory if it is in RAG_CACHE_DIR: it is made anew at the next start."
             ) from error
+        if len(shape) not in {1, 2}:
+            raise EmbedderError(
+                f"The embedding model in {folder} makes {[1, *shape]} of one text. Its output has "
+                "to be [batch, dimension], or [batch, tokens, dimension], which is averaged."
+            )
+        self._dimension: int = shape[-1]
         self._counter: Tokenizer = Tokenizer.from_str(self._model.tokenizer.to_str())
         self._counter.no_truncation()
         self._name = name
@@ -89,7 +100,7 @@ class OnnxEmbedder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._model.width
+        return self._dimension
 
     @property
     def max_tokens(self) -> int:
@@ -106,9 +117,22 @@ class OnnxEmbedder:
 
     def _embed_all(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        for i, text in enumerate(texts):
-            vectors[i] = self._model.run(self._model.tokenizer.encode(text))
+        try:
+            for i, text in enumerate(texts):
+                vectors[i] = _pooled(self._output(text))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise EmbedderError(f"The embedding model failed: {error}") from error
         return vectors
+
+    def _output(self, text: str) -> Vectors:
+        return self._model.run(self._model.tokenizer.encode(text)).astype(np.float32)
+
+
+def _pooled(output: Vectors) -> Vectors:
+    """Return the unit vector of a text from its vector, or from those of its tokens."""
+    vector = output.mean(axis=0) if output.ndim == 2 else output
+    unit: Vectors = vector / max(float(np.linalg.norm(vector)), 1e-30)
+    return unit
 
 
 class Embedders:
