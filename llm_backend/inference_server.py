@@ -173,6 +173,7 @@ async def _end(
     service.dispatcher.fail_all("This replica is shutting down; try again.")
     server.should_exit = True
     await asyncio.wait({http})
+    service.close()
     service.supervisor.stop()
     if not service.supervisor.running:
         engine.cancel()  # the model's files are still being prepared

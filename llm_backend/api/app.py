@@ -53,15 +53,15 @@ class _Routes:
         self._service = service
 
     async def chat(self, request: Request) -> Response:
-        wanted = await _parse(request, ChatRequest)
-        exchange = await self._service.chat(wanted, request.headers)
+        wanted, size = await _parse(request, ChatRequest)
+        exchange = await self._service.chat(wanted, request.headers, size)
         if wanted.stream:
             return StreamAnswer(exchange.frames(include_usage=wanted.include_usage))
         return BodyAnswer(exchange.body())
 
     async def complete(self, request: Request) -> Response:
-        wanted = await _parse(request, TextRequest)
-        exchange = await self._service.complete(wanted, request.headers)
+        wanted, size = await _parse(request, TextRequest)
+        exchange = await self._service.complete(wanted, request.headers, size)
         if wanted.stream:
             return StreamAnswer(exchange.frames(include_usage=wanted.include_usage))
         return BodyAnswer(exchange.body())
@@ -73,10 +73,9 @@ class _Routes:
         )
 
     async def tokenize(self, request: Request) -> Response:
-        wanted = await _parse(request, TokenizeRequest)
+        wanted, size = await _parse(request, TokenizeRequest)
         self._service.check_model(wanted.model)
-        work = partial(self._tokens, wanted)
-        tokens = await self._service.beside_the_loop(work, request.headers)
+        tokens = await self._service.texts.work(partial(self._tokens, wanted), size)
         return json_response(health.dump(tokens))
 
     def _tokens(self, wanted: TokenizeRequest) -> dict[str, object]:
@@ -123,9 +122,11 @@ class _Routes:
         )
 
 
-async def _parse(request: Request, kind: type[_RequestT]) -> _RequestT:
+async def _parse(request: Request, kind: type[_RequestT]) -> tuple[_RequestT, int]:
+    """Return what the body asks for, and its bytes."""
+    body = await request.body()
     try:
-        return kind.model_validate_json(await request.body())
+        return kind.model_validate_json(body), len(body)
     except ValidationError as error:
         found = errors.from_validation_error(error)
         raise InvalidBodyError(found.code, found.message, found.param) from None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 from contracts import headers
 from contracts.tools import Tool
@@ -19,6 +17,7 @@ from llm_backend.api.exchange import Exchange
 from llm_backend.api.formats import ChatFormat, TextFormat
 from llm_backend.api.metrics import Metrics
 from llm_backend.api.stops import StopStrings
+from llm_backend.api.texts import Texts
 from llm_backend.api.tool_calls import ToolCallReader
 from llm_backend.api.types import MAX_CHOICES, ChatRequest, SamplingRequest, TextRequest
 from llm_backend.errors import InvalidRequestError, ModelUnknownError, NotReadyError
@@ -26,9 +25,6 @@ from llm_backend.models.tokenizer import Tokenizer
 from llm_backend.runtime import ipc
 from llm_backend.runtime.supervisor import Supervisor
 from llm_backend.settings import LlmSettings
-
-_SHORT_BODY_BYTES = 16 * 1024
-_T = TypeVar("_T")
 
 
 class Service:
@@ -41,6 +37,7 @@ class Service:
         self.dispatcher = dispatcher
         self.supervisor = supervisor
         self.metrics = Metrics()
+        self.texts = Texts()
         self.tokenizer: Tokenizer | None = None
         self.created = int(time.time())
         self._constraints = Constraints(settings.max_schema_bytes)
@@ -67,8 +64,12 @@ class Service:
             raise NotReadyError("The model is being prepared; try again soon.", None, 2)
         return self.tokenizer
 
-    async def chat(self, wanted: ChatRequest, header: Mapping[str, str]) -> Exchange:
-        """Admit a chat completion.
+    def close(self) -> None:
+        """End the threads. No requests come any more."""
+        self.texts.close()
+
+    async def chat(self, wanted: ChatRequest, header: Mapping[str, str], size: int) -> Exchange:
+        """Admit a chat completion whose body had `size` bytes.
 
         Raises:
             RequestError: it cannot be answered, or not now.
@@ -79,12 +80,12 @@ class Service:
         tools = wanted.offered_tools
         limit = self._ready().max_model_len
         work = partial(prepare.chat_prompt, wanted.messages, tokenizer, tools, max_model_len=limit)
-        prompt = await self.beside_the_loop(work, header)
+        prompt = await self.texts.work(work, size)
         grammar = await self._constraints.of(wanted, tokenizer.tool_format)
         return self._exchange(wanted, [prompt], header, ChatFormat, grammar, tools)
 
-    async def complete(self, wanted: TextRequest, header: Mapping[str, str]) -> Exchange:
-        """Admit a text completion.
+    async def complete(self, wanted: TextRequest, header: Mapping[str, str], size: int) -> Exchange:
+        """Admit a text completion whose body had `size` bytes.
 
         Raises:
             RequestError: it cannot be answered, or not now.
@@ -102,19 +103,9 @@ class Service:
         work = partial(
             prepare.text_prompts, wanted, tokenizer, ready.vocab_size, ready.max_model_len
         )
-        prompts = await self.beside_the_loop(work, header)
+        prompts = await self.texts.work(work, size)
         grammar = await self._constraints.of(wanted, None)
         return self._exchange(wanted, prompts, header, TextFormat, grammar)
-
-    async def beside_the_loop(self, work: Callable[[], _T], header: Mapping[str, str]) -> _T:
-        """Do what takes time in proportion to a request's body: in a thread if that is long.
-
-        Tokenising a megabyte takes a second; the tokens of others must not wait for it.
-        """
-        length = header.get("content-length", "")
-        if length.isdigit() and int(length) <= _SHORT_BODY_BYTES:
-            return work()
-        return await asyncio.to_thread(work)
 
     def _exchange(
         self,
