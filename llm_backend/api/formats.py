@@ -91,8 +91,12 @@ class ChatFormat:
         return {"content": listed}
 
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        text = self._tokenizer.token(token_id)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        known = self._tokenizer.token_bytes(token_id)
+        return {
+            "token": self._tokenizer.token(token_id),
+            "logprob": logprob,
+            "bytes": None if known is None else list(known),
+        }
 
 
 class TextFormat:
@@ -112,15 +116,15 @@ class TextFormat:
         self._tokenizer = tokenizer
         self._logprobs = logprobs
         self._frames = [CompletionFrames(**head, index=i) for i in range(choices)]
+        # Offsets are of the answer's text, where a token may be part of a character, or no text.
+        self._detokenizers = [tokenizer.detokenizer() for _ in range(choices)]
         self._offsets = [0] * choices
 
     def begin(self, index: int) -> bytes:
         return b""
 
     def content(self, piece: Piece) -> bytes:
-        logprobs = self._tokens(piece.tokens, self._offsets[piece.index])
-        if logprobs:
-            self._offsets[piece.index] += sum(map(len, logprobs["tokens"]))
+        logprobs = self._tokens(piece.index, piece.tokens)
         return self._frames[piece.index].content(piece.text, logprobs)
 
     def calls(self, piece: Piece) -> bytes:
@@ -137,7 +141,7 @@ class TextFormat:
             {
                 "index": index,
                 "text": choice.text,
-                "logprobs": self._tokens(choice.tokens, 0),
+                "logprobs": self._tokens(index, choice.tokens),
                 "finish_reason": choice.finish_reason,
             }
             for index, choice in enumerate(choices)
@@ -145,19 +149,38 @@ class TextFormat:
         return _body(self._head, "text_completion", listed, usage)
 
     def _tokens(
-        self, tokens: Sequence[tuple[int, ipc.TokenLogprob]], offset: int
+        self, index: int, tokens: Sequence[tuple[int, ipc.TokenLogprob]]
     ) -> dict[str, Any] | None:
+        """Return what choice `index` has of log probabilities; its tokens come in order."""
         if not self._logprobs:
             return None
-        texts = [self._tokenizer.token(token_id) for token_id, _ in tokens]
-        offsets = [offset + sum(map(len, texts[:i])) for i in range(len(texts))]
-        tops = [{self._tokenizer.token(i): p for i, p in found.top} for _, found in tokens]
         return {
-            "tokens": texts,
+            "tokens": [self._label(token_id) for token_id, _ in tokens],
             "token_logprobs": [found.logprob for _, found in tokens],
-            "top_logprobs": tops,
-            "text_offset": offsets,
+            "top_logprobs": [self._top(found) for _, found in tokens],
+            "text_offset": [self._offset(index, token_id) for token_id, _ in tokens],
         }
+
+    def _top(self, found: ipc.TokenLogprob) -> dict[str, float]:
+        """Return the alternatives by label; of those that read the same, the likeliest."""
+        top: dict[str, float] = {}
+        for token_id, logprob in found.top:
+            top.setdefault(self._label(token_id), logprob)
+        return top
+
+    def _label(self, token_id: int) -> str:
+        """Return a token's text, or its bytes as OpenAI writes them where they are no text."""
+        known = self._tokenizer.token_bytes(token_id)
+        text = self._tokenizer.token(token_id)
+        if known is None or known == text.encode():
+            return text
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in known)
+
+    def _offset(self, index: int, token_id: int) -> int:
+        """Return where a token begins in its choice's text, and go on to the next."""
+        offset = self._offsets[index]
+        self._offsets[index] += len(self._detokenizers[index].push(token_id))
+        return offset
 
 
 def _message(choice: Choice) -> dict[str, Any]:

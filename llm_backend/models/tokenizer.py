@@ -18,6 +18,7 @@ from llm_backend.models import chat_template
 from llm_backend.models.chat_template import environment
 from llm_backend.models.detokenizer import Detokenizer
 from llm_backend.models.json_file import read_object
+from llm_backend.models.token_bytes import TokenBytes
 from llm_backend.models.tool_format import ToolFormat, find_format, takes_tools
 
 _TEMPLATE_FAULTS = (
@@ -51,6 +52,7 @@ class Tokenizer:
             raise ModelInvalidError(f"{file} is not a tokenizer ({error}).") from error
         self._fast.no_truncation()
         self._fast.no_padding()
+        self._bytes = TokenBytes(self._fast)
         self.longest_token = max(map(len, self._fast.get_vocab(with_added_tokens=True)), default=1)
         """Characters of the longest token: no text of this many times N has fewer than N tokens."""
         file = directory / "tokenizer_config.json"
@@ -121,9 +123,16 @@ class Tokenizer:
         """Return the text of `ids`, special tokens left out."""
         return self._fast.decode(list(ids), skip_special_tokens=True)
 
+    def token_bytes(self, token_id: int) -> bytes | None:
+        """Return one token's bytes, special tokens included; None where they cannot be told."""
+        return self._bytes.of(token_id)
+
     def token(self, token_id: int) -> str:
         """Return one token's text, special tokens included; broken characters as U+FFFD."""
-        return self._fast.decode([token_id], skip_special_tokens=False)
+        known = self.token_bytes(token_id)
+        if known is None:
+            return self._fast.decode([token_id], skip_special_tokens=False)
+        return known.decode(errors="replace")
 
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental decoder for one answer."""
