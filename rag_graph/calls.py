@@ -123,19 +123,29 @@ async def stream(
     """
     for entry in decision.chain:
         begun = False
+        last = entry is decision.chain[-1]
         asked = request.model_copy(update={"model": entry.name})
-        outputs = services.llm.stream(asked, _left(deadline), _headers(question))
+        outputs = _asked(services.llm, asked, deadline, question, spare=not last)
         try:
             async with aclosing(outputs):
                 async for output in outputs:
                     begun = True
                     yield entry, output
         except (LLMUnavailableError, LLMStreamError) as error:
-            if begun or entry is decision.chain[-1]:
+            if begun or last:
                 raise
             log.warning("The model %s cannot answer, the next is asked: %s", entry.name, error)
         else:
             return
+
+
+def _asked(
+    llm: LLM, request: ChatCompletionRequest, deadline: float, question: Question, *, spare: bool
+) -> AsyncGenerator[Output, None]:
+    """Return what the model of the request says; `spare`: whether another could take over."""
+    if isinstance(llm, ModelRouter):
+        return llm.stream(request, _left(deadline), _headers(question), spare=spare)
+    return llm.stream(request, _left(deadline), _headers(question))
 
 
 async def complete(

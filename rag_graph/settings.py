@@ -255,6 +255,12 @@ class RagSettings(BaseSettings):
     connect_timeout_s: float = Field(
         default=2.0, gt=0, description="Seconds to reach the LLM service."
     )
+    first_token_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds without a word of an LLM endpoint after which another endpoint or "
+        "model is asked, if there is one; longer than a queue at a healthy endpoint.",
+    )
 
     @property
     def llm_tiers(self) -> list[list[str]]:

@@ -151,7 +151,8 @@ class LLMClient:
             raise _late() from error
         except httpx.HTTPError as error:
             raise failures.from_transport(self.url, error, started=False) from error
-        raise failures.from_status(self.url, response.status_code, content, response.headers)
+        status, left_s = response.status_code, deadline.left_s
+        raise failures.from_status(self.url, status, content, response.headers, left_s)
 
     async def _outputs(
         self, response: httpx.Response, deadline: Deadline

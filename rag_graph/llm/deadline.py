@@ -23,6 +23,11 @@ class Deadline:
         self._waiting: asyncio.Task[Any] | None = None
         self._requests = 0
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until it passes."""
+        return self._timer.when() - asyncio.get_running_loop().time()
+
     def close(self) -> None:
         """Let the time pass without a consequence."""
         self._timer.cancel()

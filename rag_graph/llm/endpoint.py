@@ -61,7 +61,12 @@ class Endpoint:
 def pick(endpoints: Iterable[Endpoint], now: float) -> Endpoint | None:
     """Return the open endpoint with the fewest outstanding requests, or None if all are closed.
 
-    Of equals, the one with the fewest failures, then the least used.
+    Of equals, the one with the fewest failures, then the least used. One that failed repeatedly is
+    tried by one request at a time, if there are others.
     """
     opened = [e for e in endpoints if e.closed_until <= now]
-    return min(opened, key=lambda e: (e.outstanding, e.failures, e.uses), default=None)
+    return min(
+        opened,
+        key=lambda e: (not e.is_open(now), e.outstanding, e.failures, e.uses),
+        default=None,
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import httpx
 from pydantic import ValidationError
 
@@ -16,10 +18,23 @@ from rag_graph.errors import (
 )
 
 MAX_RETRY_AFTER_S = 3600.0
+AT_DEADLINE_S = 1.0
+"""Seconds to the deadline in which nobody else needs to be asked."""
 
 
-def from_status(url: str, status: int, body: bytes, given: httpx.Headers) -> LLMError:
-    """Return the error that a response other than 2xx means."""
+def from_status(
+    url: str, status: int, body: bytes, given: httpx.Headers, left_s: float = math.inf
+) -> LLMError:
+    """Return the error that a response other than 2xx means.
+
+    Args:
+        url: the service's.
+        status: the response's.
+        body: the response's.
+        given: the response's headers.
+        left_s: seconds to the request's deadline. A proxy that gives up before it says nothing
+            about others, who may still answer in time.
+    """
     said = _parse(body)
     code = said.code if said and said.code in errors.STATUS else None
     reason = said.message if said else f"it answered HTTP {status}"
@@ -29,7 +44,7 @@ def from_status(url: str, status: int, body: bytes, given: httpx.Headers) -> LLM
         )
     if status == 429:
         return LLMUnavailableError(reason, Code.RATE_LIMITED, None, retry_after(given))
-    if status == 504 or code == Code.REQUEST_TIMEOUT:
+    if code == Code.REQUEST_TIMEOUT or (status == 504 and left_s < AT_DEADLINE_S):
         return LLMTimeoutError(reason)
     if status == 503:
         return LLMUnavailableError(reason, code or Code.OVERLOADED, None, retry_after(given))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing
 from typing import Protocol
 
 from contracts.openai import ChatCompletionRequest, Model
+from contracts.tools import ToolRequest
 from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
 from rag_graph.llm.client import LLMClient, OnLoad
 from rag_graph.llm.endpoint import Endpoint, pick
@@ -21,6 +23,9 @@ BACKOFF_S = 0.1
 """Longest wait before the second try; doubles with each. The wait is drawn between 0 and it."""
 ATTEMPTS = 4
 """Tries on one tier of endpoints."""
+AGAIN_S = 1.0
+"""Seconds from the first try on in which an endpoint that failed is asked once more."""
+FIRST_TOKEN_TIMEOUT_S = 30.0
 
 
 class LLM(Protocol):
@@ -58,13 +63,20 @@ class LLMPool:
     contradict what the reader has seen.
     """
 
-    def __init__(self, tiers: Sequence[Sequence[LLMClient]]) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[Sequence[LLMClient]],
+        first_token_timeout_s: float = FIRST_TOKEN_TIMEOUT_S,
+    ) -> None:
         """Make a pool.
 
         Args:
             tiers: clients of the wanted model first, then those of the models to fall back to.
                 A fallback is asked for the first model that it lists.
+            first_token_timeout_s: seconds without a word after which another is asked. Where there
+                is no other the deadline alone counts: its queue may be long.
         """
+        self._first_token_timeout_s = first_token_timeout_s
         self._tiers = [[Endpoint(client) for client in tier] for tier in tiers]
         self._random = random.Random()  # noqa: S311 - spreads retries, guards nothing
 
@@ -102,8 +114,16 @@ class LLMPool:
         request: ChatCompletionRequest,
         timeout_s: float,
         extra_headers: Mapping[str, str] | None = None,
+        *,
+        spare: bool = False,
     ) -> AsyncGenerator[Output, None]:
         """Generate on the best endpoint, on others if it fails before its first token.
+
+        Args:
+            request: what to generate.
+            timeout_s: seconds for all tries together.
+            extra_headers: such as the request id and trace context.
+            spare: whether the caller has another model to ask when this one fails.
 
         Raises:
             LLMError: as `LLMClient.stream`; the last failure when all tiers failed.
@@ -112,7 +132,7 @@ class LLMPool:
         failure: LLMError = LLMUnavailableError(
             "No LLM endpoint is healthy now; all failed lately. Try again in a few seconds."
         )
-        async with aclosing(self._attempts(request, deadline)) as attempts:
+        async with aclosing(self._attempts(request, deadline, spare)) as attempts:
             async for attempt in attempts:
                 try:
                     async with aclosing(attempt.run(deadline, extra_headers)) as outputs:
@@ -127,16 +147,21 @@ class LLMPool:
         raise failure
 
     async def _attempts(
-        self, request: ChatCompletionRequest, deadline: float
+        self, request: ChatCompletionRequest, deadline: float, spare: bool
     ) -> AsyncGenerator[_Attempt, None]:
         """Yield what to try, one after another, with a pause between tries on one endpoint."""
+        tried: set[Endpoint] = set()
+        again_until = _now() + min(AGAIN_S, self._first_token_timeout_s)
         for number, tier in enumerate(self._tiers):
             for attempt in range(ATTEMPTS):
-                endpoint = pick(tier, _now())
+                endpoint = _next(tier, tried, again_until)
                 if endpoint is None:
                     break
-                yield _Attempt(endpoint, request, fallback=number > 0)
-                await self._pause(tier, attempt, deadline)
+                tried.add(endpoint)
+                others = spare or any(_untried(t, tried) for t in self._tiers[number:])
+                hung_s = self._first_token_timeout_s
+                yield _Attempt(endpoint, request, hung_s, fallback=number > 0, others=others)
+                await self._pause(_next(tier, tried, again_until), attempt, deadline)
 
     def healthy(self) -> bool:
         """Whether an endpoint of the wanted model takes requests, one at a time after failures."""
@@ -151,9 +176,8 @@ class LLMPool:
     def _all(self) -> Iterable[Endpoint]:
         return (endpoint for tier in self._tiers for endpoint in tier)
 
-    async def _pause(self, tier: Sequence[Endpoint], attempt: int, deadline: float) -> None:
+    async def _pause(self, following: Endpoint | None, attempt: int, deadline: float) -> None:
         """Wait before the next try, unless an endpoint without failures is there to take it."""
-        following = pick(tier, _now())
         if following is None or not following.failures:
             return
         wait = self._random.uniform(0, BACKOFF_S * 2**attempt)
@@ -161,34 +185,74 @@ class LLMPool:
             await asyncio.sleep(wait)
 
 
+def _next(tier: Iterable[Endpoint], tried: Set[Endpoint], again_until: float) -> Endpoint | None:
+    """Return whom to try: one that was not asked yet, else for a moment one that was."""
+    now = _now()
+    return _untried(tier, tried) or (pick(tier, now) if now < again_until else None)
+
+
+def _untried(tier: Iterable[Endpoint], tried: Set[Endpoint]) -> Endpoint | None:
+    """Return the best open endpoint that this request did not ask yet."""
+    return pick((endpoint for endpoint in tier if endpoint not in tried), _now())
+
+
 class _Attempt:
     """One try on one endpoint."""
 
     def __init__(
-        self, endpoint: Endpoint, request: ChatCompletionRequest, *, fallback: bool
+        self,
+        endpoint: Endpoint,
+        request: ChatCompletionRequest,
+        hung_s: float,
+        *,
+        fallback: bool,
+        others: bool,
     ) -> None:
         self._endpoint = endpoint
         self._request = request
         self._fallback = fallback
+        # Of a list of tool calls nothing comes before it is whole.
+        self._hung_s = math.inf if isinstance(request, ToolRequest) else hung_s
+        self._patience_s = self._hung_s if others else math.inf
         self.started = False
         """Whether a token came."""
 
     async def run(
         self, deadline: float, extra_headers: Mapping[str, str] | None
     ) -> AsyncGenerator[Output, None]:
-        endpoint = self._endpoint
+        endpoint, begun = self._endpoint, _now()
         try:
             with endpoint.busy():
                 request = await self._ready(deadline)
                 outputs = endpoint.client.stream(request, _left(deadline), extra_headers)
                 async with aclosing(outputs):
+                    first = await self._first(outputs)
+                    self.started = True
+                    yield first
                     async for output in outputs:
-                        self.started = True
                         yield output
         except (LLMUnavailableError, LLMStreamError) as error:
             endpoint.failed(_now(), error.retry_after)
             raise
+        except LLMTimeoutError:
+            if not self.started and _now() - begun >= self._hung_s:
+                endpoint.failed(_now(), None)
+            raise
         endpoint.succeeded()
+
+    async def _first(self, outputs: AsyncGenerator[Output, None]) -> Output:
+        """Return the first output, for which no longer is waited than another could take over."""
+        if self._patience_s == math.inf:
+            return await anext(outputs)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await anext(outputs)
+        except TimeoutError as error:
+            raise LLMUnavailableError(
+                f"The LLM service at {self._endpoint.client.url} said nothing for "
+                f"{self._patience_s:g} s. If its queue is that long, raise "
+                "RAG_FIRST_TOKEN_TIMEOUT_S."
+            ) from error
 
     async def _ready(self, deadline: float) -> ChatCompletionRequest:
         """Return the request to send, having probed an endpoint that failed repeatedly."""
@@ -222,7 +286,11 @@ def open_llm(settings: RagSettings) -> LLM:
         LLMTlsError: the files for mutual TLS cannot be used.
     """
     tiers = [[own_endpoint(url, settings) for url in tier] for tier in settings.llm_tiers if tier]
-    return tiers[0][0] if len(tiers) == len(tiers[0]) == 1 else LLMPool(tiers)
+    return (
+        tiers[0][0]
+        if len(tiers) == len(tiers[0]) == 1
+        else LLMPool(tiers, settings.first_token_timeout_s)
+    )
 
 
 def own_endpoint(url: str, settings: RagSettings) -> LLMClient:

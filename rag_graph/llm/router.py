@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from contracts.openai import ChatCompletionRequest, Model
 from rag_graph.errors import LLMError, ModelTableError
-from rag_graph.llm.client import OnLoad
+from rag_graph.llm.client import LLMClient, OnLoad
 from rag_graph.llm.pool import LLMPool, furthest, own_endpoint, plain_endpoint
 from rag_graph.llm.transcript import Output
 from rag_graph.routing import ModelEntry
@@ -83,15 +83,18 @@ class ModelRouter:
         request: ChatCompletionRequest,
         timeout_s: float,
         extra_headers: Mapping[str, str] | None = None,
+        *,
+        spare: bool = False,
     ) -> AsyncGenerator[Output, None]:
-        """Generate with the model that the request names.
+        """Generate with the model that the request names; `spare` as for `LLMPool.stream`.
 
         Raises:
             LLMError: as `LLMPool.stream`.
         """
         entry = next(entry for entry in self.table if entry.name == request.model)
         asked = request.model_copy(update={"model": entry.served_as or entry.name})
-        outputs = self._pools[entry.name].stream(asked, timeout_s, extra_headers)
+        pool = self._pools[entry.name]
+        outputs = pool.stream(asked, timeout_s, extra_headers, spare=spare)
         async with aclosing(outputs):
             async for output in outputs:
                 yield output
@@ -114,11 +117,15 @@ def _pool(entry: ModelEntry, settings: RagSettings) -> LLMPool:
                 f"RAG_MODELS_FILE: the model {entry.name!r} has no urls and RAG_LLM_URL is not "
                 "set; give one of them."
             )
-        return LLMPool([[own_endpoint(url, settings) for url in own]])
+        return _pool_of([own_endpoint(url, settings) for url in own], settings)
     key = os.environ.get(entry.api_key_env, "") if entry.api_key_env else ""
     if entry.api_key_env and not key:
         raise ModelTableError(
             f"RAG_MODELS_FILE: the model {entry.name!r} takes its key from {entry.api_key_env}, "
             "which is not set."
         )
-    return LLMPool([[plain_endpoint(url, key, settings) for url in entry.urls]])
+    return _pool_of([plain_endpoint(url, key, settings) for url in entry.urls], settings)
+
+
+def _pool_of(clients: Sequence[LLMClient], settings: RagSettings) -> LLMPool:
+    return LLMPool([clients], settings.first_token_timeout_s)

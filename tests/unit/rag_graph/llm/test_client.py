@@ -23,8 +23,10 @@ from rag_graph.errors import (
 )
 from rag_graph.llm.asgi_transport import StreamingASGITransport
 from rag_graph.llm.client import LLMClient
+from rag_graph.llm.failures import AT_DEADLINE_S
 from rag_graph.llm.transcript import End, Piece
 
+LATE = b'{"error": {"message": "too late", "type": "t", "code": "deadline_exceeded"}}'
 REQUEST = ChatCompletionRequest(
     model="mock", messages=[ChatMessage(role="user", content="one two three")]
 )
@@ -124,7 +126,8 @@ def answering(status: int, body: bytes = b"", **given: str) -> LLMClient:
         (401, b"", LLMUnavailableError, "RAG_LLM_API_KEY"),
         (502, b"<html>bad gateway</html>", LLMUnavailableError, "HTTP 502"),
         (503, b"", LLMUnavailableError, "HTTP 503"),
-        (504, b"", LLMTimeoutError, "HTTP 504"),
+        (504, b"", LLMUnavailableError, "HTTP 504"),
+        (504, LATE, LLMTimeoutError, "too late"),
         (422, b"", LLMRequestError, "HTTP 422"),
     ],
 )
@@ -133,6 +136,11 @@ async def test_a_status_without_our_envelope_is_understood(
 ) -> None:
     with pytest.raises(kind, match=words):
         await collect(answering(status, body))
+
+
+async def test_a_504_at_the_deadline_is_the_deadlines() -> None:
+    with pytest.raises(LLMTimeoutError, match="HTTP 504"):
+        await collect(answering(504), AT_DEADLINE_S / 2)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.mock_llm import Fault, MockLLM, MockSettings
 from contracts.openai import ChatCompletionRequest, ChatMessage
+from contracts.tools import Message, ToolRequest
 from rag_graph.errors import LLMRequestError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
 from rag_graph.llm.asgi_transport import StreamingASGITransport
 from rag_graph.llm.client import LLMClient
@@ -26,12 +27,13 @@ def mock(**settings: Any) -> MockLLM:
     return MockLLM(MockSettings(**settings))
 
 
-def pool(*tiers: list[MockLLM]) -> LLMPool:
+def pool(*tiers: list[MockLLM], **options: float) -> LLMPool:
     return LLMPool(
         [
             [LLMClient("http://mock", transport=StreamingASGITransport(app)) for app in tier]
             for tier in tiers
-        ]
+        ],
+        **options,
     )
 
 
@@ -103,6 +105,47 @@ async def test_the_deadline_holds_over_all_tries() -> None:
     with pytest.raises(LLMTimeoutError):
         await ask(pool([slow, slow]), 0.3)
     assert loop.time() - begin < 2
+
+
+async def test_where_one_says_nothing_another_answers_and_it_is_soon_left_alone() -> None:
+    hung, good = mock(fault=Fault.STALL, fault_after_tokens=0), mock()
+    llm = pool([hung, good], first_token_timeout_s=0.05)
+    await asyncio.gather(*(ask(llm) for _ in range(2 * FAILURES_TO_OPEN)))
+    assert good.requests == 2 * FAILURES_TO_OPEN
+    assert (hung.requests, hung.active) == (FAILURES_TO_OPEN, 0)
+    await ask(llm)
+    assert hung.requests == FAILURES_TO_OPEN
+
+
+async def test_where_none_says_anything_the_fallback_answers() -> None:
+    hung, spare = mock(fault=Fault.STALL, fault_after_tokens=0), mock(model="spare")
+    assert (await ask(pool([hung], [spare], first_token_timeout_s=0.05))).model == "spare"
+    assert hung.requests == 1
+
+
+async def test_a_long_queue_is_waited_for_where_nobody_else_could_answer() -> None:
+    slow, slower = mock(time_to_first_token_s=0.2), mock(time_to_first_token_s=0.3)
+    await ask(pool([slow], first_token_timeout_s=0.05))
+    assert slow.requests == 1
+    await ask(pool([slow, slower], first_token_timeout_s=0.05))
+    assert (slow.requests, slower.requests) == (2, 1), "the second of them is waited for"
+
+
+async def test_tool_calls_may_take_their_time() -> None:
+    slow, other = mock(time_to_first_token_s=0.2), mock()
+    request = ToolRequest(model="mock", messages=[Message(role="user", content="one")])
+    llm = pool([slow, other], first_token_timeout_s=0.05)
+    assert [output async for output in llm.stream(request, 10)]
+    assert (slow.requests, other.requests) == (1, 0)
+
+
+async def test_silence_to_the_deadline_counts_as_a_failure_but_impatience_does_not() -> None:
+    hung = mock(fault=Fault.STALL, fault_after_tokens=0)
+    llm = pool([hung], first_token_timeout_s=0.1)
+    for timeout_s, failures in ((0.02, 0), (0.15, 1)):
+        with pytest.raises(LLMTimeoutError):
+            await ask(llm, timeout_s)
+        assert llm._tiers[0][0].failures == failures
 
 
 async def test_requests_spread_by_how_busy_endpoints_are() -> None:

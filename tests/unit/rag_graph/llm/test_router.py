@@ -11,7 +11,8 @@ import pytest
 
 from contracts.mock_llm import Fault, MockLLM, MockSettings
 from contracts.openai import ChatCompletionRequest, ChatMessage
-from rag_graph import routing
+from rag_graph import calls, routing
+from rag_graph.calls import Services
 from rag_graph.errors import LLMUnavailableError
 from rag_graph.llm import pool as pool_module
 from rag_graph.llm.asgi_transport import StreamingASGITransport
@@ -20,7 +21,9 @@ from rag_graph.llm.endpoint import OPEN_S
 from rag_graph.llm.pool import LLMPool
 from rag_graph.llm.router import ModelRouter
 from rag_graph.llm.transcript import Output
-from rag_graph.routing import ModelEntry, Wanted
+from rag_graph.routing import Decision, ModelEntry, Wanted
+from rag_graph.settings import RagSettings
+from rag_graph.state import Passage, Question, SearchQuery
 
 CHEAP, DEAR = ModelEntry(name="cheap", input_price=1), ModelEntry(name="dear", input_price=9)
 
@@ -36,9 +39,10 @@ class Clock:
         return asyncio.get_running_loop().time() + self.ahead
 
 
-def router(**mocks: MockLLM) -> ModelRouter:
+def router(first_token_timeout_s: float = 30.0, **mocks: MockLLM) -> ModelRouter:
     def pool(app: MockLLM) -> LLMPool:
-        return LLMPool([[LLMClient("http://mock", transport=StreamingASGITransport(app))]])
+        client = LLMClient("http://mock", transport=StreamingASGITransport(app))
+        return LLMPool([[client]], first_token_timeout_s)
 
     return ModelRouter((CHEAP, DEAR), {name: pool(app) for name, app in mocks.items()})
 
@@ -95,3 +99,20 @@ async def test_one_request_finds_out_whether_it_is_well(monkeypatch: pytest.Monk
         async for _ in outputs:
             pass
     assert first(llm) == "cheap"
+
+
+async def test_the_next_model_answers_for_one_that_says_nothing() -> None:
+    hung = mock("cheap", fault=Fault.STALL, fault_after_tokens=0)
+    slow = mock("dear", time_to_first_token_s=0.2)
+    llm = router(0.05, cheap=hung, dear=slow)
+    services, question = Services(no_search, llm, RagSettings()), Question("one two")
+    said = [ChatMessage(role="user", content="one two")]
+    request = ChatCompletionRequest(model="any", messages=said)
+    deadline = asyncio.get_running_loop().time() + 10
+    outputs = calls.stream(services, question, Decision((CHEAP, DEAR), ""), request, deadline)
+    assert {entry.name async for entry, _ in outputs} == {"dear"}
+    assert (hung.requests, slow.requests) == (1, 1), "the last of them is waited for"
+
+
+async def no_search(_: SearchQuery) -> list[Passage]:
+    return []
