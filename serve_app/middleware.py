@@ -14,6 +14,9 @@ from serve_app.errors import RequestError
 from serve_app.metrics import Metrics
 from serve_app.responses import error_response
 
+PATIENCE = 10
+"""A body may take so many times as long as each pause in it, and the time of its bytes beside."""
+SLOWEST_BYTES_PER_S = 4096
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -37,7 +40,8 @@ class Counted:
 class BodyLimit:
     """Refuses bodies over a limit, by their declared length or as they come, unread.
 
-    And those of which nothing comes for `patience_s`: such a client would hold its place for ever.
+    And those of which nothing comes for `patience_s`, or a byte now and then: such a client would
+    hold its place for ever.
     """
 
     def __init__(self, app: ASGIApp, json_bytes: int, upload_bytes: int, patience_s: float) -> None:
@@ -83,10 +87,13 @@ class SameOrigin:
 
 def _guarded(receive: Receive, limit: int, patience_s: float) -> Receive:
     seen, complete = 0, False
+    clock = asyncio.get_running_loop().time
+    began = clock()
 
     async def guarded() -> Message:
         nonlocal seen, complete
-        message = await (receive() if complete else _soon(receive, patience_s))
+        left_s = began + PATIENCE * patience_s + seen / SLOWEST_BYTES_PER_S - clock()
+        message = await (receive() if complete else _soon(receive, min(patience_s, left_s)))
         complete = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > limit:
@@ -101,7 +108,7 @@ async def _soon(receive: Receive, patience_s: float) -> Message:
         async with asyncio.timeout(patience_s):
             return await receive()
     except TimeoutError:
-        message = f"Nothing of the request's body came for {patience_s:g} s; send all of it."
+        message = "The request's body did not come, or came too slowly; send all of it."
         raise HTTPException(400, message) from None
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 
+from serve_app import middleware
 from serve_app.api import create_api
 from serve_app.auth import Keys
 from serve_app.routes.documents import document_name
@@ -55,7 +56,16 @@ async def test_a_body_that_stops_coming_is_refused() -> None:
     async with gateway() as port:
         answer = await sent(port, HEAD + b'content-length: 90\r\n\r\n{"query": ')
     assert answer.startswith(b"HTTP/1.1 400")
-    assert b"Nothing of the request's body came for 0.2 s" in answer
+    assert b"did not come, or came too slowly" in answer
+
+
+async def test_a_body_that_comes_byte_by_byte_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "PATIENCE", 2)  # 0.4 s, and a second for 4 KB
+    head = HEAD + b"content-length: 900\r\n\r\n"
+    async with gateway() as port:
+        answer = await sent(port, head, *[b" "] * 12, pause_s=0.05)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"did not come, or came too slowly" in answer
 
 
 async def test_a_slow_body_that_goes_on_is_read() -> None:
