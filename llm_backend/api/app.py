@@ -37,7 +37,7 @@ def create_app(service: Service) -> ASGIApp:
             Route("/v1/completions", routes.complete, methods=["POST"]),
             Route("/v1/embeddings", routes.embeddings, methods=["POST"]),
             Route("/v1/models", routes.models),
-            Route("/v1/models/{model}", routes.model),
+            Route("/v1/models/{model:path}", routes.model),
             Route("/tokenize", routes.tokenize, methods=["POST"]),
             Route("/healthz", routes.healthz),
             Route("/readyz", routes.readyz),
@@ -53,15 +53,17 @@ class _Routes:
         self._service = service
 
     async def chat(self, request: Request) -> Response:
-        wanted, size = await _parse(request, ChatRequest)
-        exchange = await self._service.chat(wanted, request.headers, size)
+        with self._service.metrics.refusals():
+            wanted, size = await _parse(request, ChatRequest)
+            exchange = await self._service.chat(wanted, request.headers, size)
         if wanted.stream:
             return StreamAnswer(exchange.frames(include_usage=wanted.include_usage))
         return BodyAnswer(exchange.body())
 
     async def complete(self, request: Request) -> Response:
-        wanted, size = await _parse(request, TextRequest)
-        exchange = await self._service.complete(wanted, request.headers, size)
+        with self._service.metrics.refusals():
+            wanted, size = await _parse(request, TextRequest)
+            exchange = await self._service.complete(wanted, request.headers, size)
         if wanted.stream:
             return StreamAnswer(exchange.frames(include_usage=wanted.include_usage))
         return BodyAnswer(exchange.body())

@@ -10,6 +10,7 @@ from llm_backend.api.choice import Choice, Piece
 from llm_backend.api.dispatcher import Dispatcher
 from llm_backend.api.formats import Format
 from llm_backend.api.metrics import Metrics, RequestTimer
+from llm_backend.errors import RequestError
 from llm_backend.runtime import ipc
 
 
@@ -94,6 +95,9 @@ class Exchange:
                 outputs = await self._mailbox.get()
                 yield [self._take(i, o) for i, o in outputs if not self._choices[i].finish_reason]
             self._timer.finish("ok", self._prompt_tokens)
+        except RequestError as error:
+            self._timer.finish(error.code, self._prompt_tokens)
+            raise
         finally:
             self.close()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from contracts import telemetry
+from llm_backend.errors import RequestError
 from llm_backend.runtime import ipc
 from llm_backend.runtime.supervisor import State, Status
 
@@ -25,7 +27,10 @@ class Metrics:
         r = CollectorRegistry()
         self._registry = r
         self.requests = Counter(
-            telemetry.LLM_REQUESTS_TOTAL, "Requests answered.", ["outcome"], registry=r
+            telemetry.LLM_REQUESTS_TOTAL,
+            "Completions asked for: ok, aborted by the client, or the code of an error.",
+            ["outcome"],
+            registry=r,
         )
         self.prompt_tokens = Counter(
             telemetry.LLM_PROMPT_TOKENS_TOTAL, "Prompt tokens of answered requests.", registry=r
@@ -44,6 +49,15 @@ class Metrics:
         )
         self._engine = _Engine()
         r.register(self._engine)
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count a request that is refused within, by the code that it is refused with."""
+        try:
+            yield
+        except RequestError as error:
+            self.requests.labels(error.code).inc()
+            raise
 
     def render(self, status: Status, stats: ipc.Stats) -> bytes:
         """Return the exposition text, with the engine's own figures as they are now."""
@@ -106,11 +120,17 @@ class RequestTimer:
         self._generated += count
 
     def finish(self, outcome: str, prompt_tokens: int) -> None:
-        """Count the request, once: the first outcome is kept."""
+        """Count the request, once: the first outcome is kept.
+
+        Args:
+            outcome: "ok", "aborted" by a client that left, or an error's code.
+            prompt_tokens: counted if it was answered.
+        """
         if self._done:
             return
         self._done = True
         self._metrics.requests.labels(outcome).inc()
-        self._metrics.prompt_tokens.inc(prompt_tokens)
+        if outcome == "ok":
+            self._metrics.prompt_tokens.inc(prompt_tokens)
         self._metrics.generated_tokens.inc(self._generated)
         self._metrics.duration.observe(time.perf_counter() - self._began)

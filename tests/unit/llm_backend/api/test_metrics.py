@@ -36,3 +36,11 @@ def test_a_request_is_counted_once() -> None:
     assert f"{telemetry.LLM_GENERATED_TOKENS_TOTAL} 3.0" in lines
     assert f"{telemetry.LLM_TTFT_SECONDS}_count 1.0" in lines
     assert f"{telemetry.LLM_ITL_SECONDS}_count 1.0" in lines
+
+
+def test_prompt_tokens_are_those_of_answered_requests() -> None:
+    metrics = Metrics()
+    RequestTimer(metrics).finish("aborted", 7)
+    lines = render(metrics)
+    assert f'{telemetry.LLM_REQUESTS_TOTAL}{{outcome="aborted"}} 1.0' in lines
+    assert f"{telemetry.LLM_PROMPT_TOKENS_TOTAL} 0.0" in lines
