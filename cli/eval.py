@@ -20,11 +20,13 @@ from rich.table import Table
 
 from cli.errors import CliError, UsageError
 from rag_graph.errors import RagError
+from rag_graph.evals.reads import BY_EVAL, idle
 from rag_graph.settings import RagSettings
 
 if TYPE_CHECKING:
     from rag_graph.evals.metrics import Estimate
     from rag_graph.evals.report import Scores
+    from rag_graph.llm.pool import LLM
 
 # The evaluations import LanceDB and ONNX Runtime, a second that other commands need not wait for:
 # they are imported in the functions that run them.
@@ -41,7 +43,9 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the score
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with a chart there.")]
 CompareOption = Annotated[
     tuple[str, str] | None,
-    typer.Option("--compare", help='Two settings, as "top_k=5,candidates=50" "candidates=20".'),
+    typer.Option(
+        "--compare", help='Two settings, as "candidates=20,rank_constant=60" "candidates=80".'
+    ),
 ]
 
 
@@ -56,11 +60,11 @@ def retrieval(
     """Search every question; score where the document that answers it comes."""
     runs: dict[str, Scores] = {}
     facts: dict[str, Any] = {}
-    for name, settings in _settings(compare).items():
+    for name, settings in _settings(compare, "retrieval").items():
         with _steps() as on_step:
             methods, found = _run(_retrieval(data, limit, settings, on_step))
         facts |= found
-        runs |= {name: methods["hybrid"]} if compare else methods
+        runs |= {name: next(iter(methods.values()))} if compare else methods
     _report("Retrieval", runs, facts, json_path, html_path, difference=compare is not None)
 
 
@@ -75,7 +79,7 @@ def answers(
     """Ask every question of the LLM at RAG_LLM_URL, or of the mock; score the answers."""
     runs: dict[str, Scores] = {}
     facts: dict[str, Any] = {}
-    for name, settings in _settings(compare).items():
+    for name, settings in _settings(compare, "answers").items():
         with _steps() as on_step:
             scores, found = _run(_answers(data, limit, settings, on_step))
         facts |= found
@@ -88,12 +92,11 @@ async def _retrieval(
 ) -> tuple[dict[str, Scores], dict[str, Any]]:
     from rag_graph.evals import datasets
     from rag_graph.evals import retrieval as evals
-    from rag_graph.retrieval.embedder import open_embedder
 
     data = datasets.load(path, limit)
     with tempfile.TemporaryDirectory(prefix="isthmus-eval-") as folder:
         used = settings.model_copy(update={"store_uri": folder})
-        measured = await evals.run(data, await open_embedder(used), used, on_step)
+        measured = await evals.run(data, *await evals.open_models(used), used, on_step)
     facts = {
         "data": str(path),
         "questions": len(measured.search_ms),
@@ -110,14 +113,13 @@ async def _answers(
 ) -> tuple[Scores, dict[str, Any]]:
     from rag_graph.evals import answers as evals
     from rag_graph.evals import datasets
-    from rag_graph.evals.retrieval import build
+    from rag_graph.evals.retrieval import build, open_models
     from rag_graph.graph import RagGraph
-    from rag_graph.retrieval.embedder import open_embedder
 
     data = datasets.load(path, limit)
     with tempfile.TemporaryDirectory(prefix="isthmus-eval-") as folder:
         used = settings.model_copy(update={"store_uri": folder})
-        retriever, _, _ = await build(data, await open_embedder(used), used, on_step)
+        retriever, _, _ = await build(data, *await open_models(used), used, on_step)
         client, model = _llm(used)
         try:
             graph = RagGraph(retriever.search, client, used)
@@ -127,40 +129,53 @@ async def _answers(
     return result.scores, {"data": str(path), "questions": len(data.questions), "llm": model}
 
 
-def _llm(settings: RagSettings) -> tuple[Any, str]:
+def _llm(settings: RagSettings) -> tuple[LLM, str]:
+    """Return a client as the gateway has it, and what it is called in the report."""
     from contracts.mock_llm import MockLLM
+    from rag_graph import routing
     from rag_graph.llm.asgi_transport import StreamingASGITransport
     from rag_graph.llm.client import LLMClient
     from rag_graph.llm.pool import open_llm
+    from rag_graph.llm.router import ModelRouter
 
+    if settings.models_file:
+        table = routing.load(settings.models_file)
+        return ModelRouter.open(table, settings), str(settings.models_file)
     if not settings.llm_url:
         return LLMClient("http://mock", transport=StreamingASGITransport(MockLLM())), "mock"
     return open_llm(settings), settings.llm_url
 
 
-def _settings(compare: tuple[str, str] | None) -> dict[str, RagSettings]:
+def _settings(compare: tuple[str, str] | None, kind: str) -> dict[str, RagSettings]:
     """Return the settings to run, by name: the environment's, or two changes of them."""
     try:
         base = RagSettings()
         if compare is None:
             return {"settings": base}
-        if compare[0] == compare[1]:
-            raise UsageError("--compare needs two different settings.")
-        return {text: _changed(base, text) for text in compare}
+        a, b = (_changed(base, text, kind) for text in compare)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise UsageError(f"Setting {name}: {first['msg']}. See isthmus config.") from error
+    if a == b:
+        raise UsageError("--compare needs two different settings.")
+    return dict(zip(compare, (a, b), strict=True))
 
 
-def _changed(base: RagSettings, text: str) -> RagSettings:
+def _changed(base: RagSettings, text: str, kind: str) -> RagSettings:
     changes = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not equals or name not in RagSettings.model_fields:
             raise UsageError(f"{part!r} is not NAME=VALUE of a setting. See isthmus config.")
+        if name not in BY_EVAL[kind]:
+            known = ", ".join(sorted(BY_EVAL[kind]))
+            raise UsageError(f"{name} makes no difference to eval {kind}. These do: {known}.")
         changes[name] = value
-    return RagSettings.model_validate({**base.model_dump(), **changes})
+    settings = RagSettings.model_validate({**base.model_dump(), **changes})
+    if reason := idle(changes, settings):
+        raise UsageError(reason)
+    return settings
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

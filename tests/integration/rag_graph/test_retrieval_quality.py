@@ -8,7 +8,6 @@ from statistics import mean
 import pytest
 
 from rag_graph.evals import datasets, retrieval
-from rag_graph.retrieval.embedder import open_embedder
 from rag_graph.settings import RagSettings
 from tests.support.processes import ROOT
 
@@ -19,10 +18,12 @@ XQUAD = ROOT.parent / "shared/data/xquad/xquad.en.json"
 async def test_hybrid_search_holds_its_quality_on_xquad(tmp_path: Path) -> None:
     settings = RagSettings(store_uri=str(tmp_path), cache_dir=tmp_path)
     data = datasets.load(XQUAD)
-    run = await retrieval.run(data, await open_embedder(settings), settings, lambda *_: None)
+    run = await retrieval.run(
+        data, *await retrieval.open_models(settings), settings, lambda *_: None
+    )
     hybrid, dense, bm25 = (
         {measure: mean(values.values()) for measure, values in run.methods[name].scores.items()}
-        for name in retrieval.METHODS
+        for name in ("hybrid", "dense", "bm25")
     )
     assert hybrid["ndcg_at_10"] >= 0.968
     assert hybrid["recall_at_5"] >= 0.992
