@@ -178,7 +178,7 @@ class ShapeProbe:
     shapes: dict[int, tuple[int, int]]
 
     def attend(
-        self, module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
     ) -> Tensor:
         """Note a layer's heads and head size, and refuse attention that we do not compute."""
         for option in ("sliding_window", "softcap", "position_bias", "s_aux"):
@@ -186,6 +186,11 @@ class ShapeProbe:
                 raise EngineStartError(
                     f"The model's attention uses {option!r}, which this engine does not support."
                 )
+        if value.shape != key.shape:
+            raise EngineStartError(
+                f"The model's values have the size {value.shape[3]}, its keys {key.shape[3]}; this "
+                "engine's KV cache has one size for both."
+            )
         self.shapes[int(module.layer_idx)] = (key.shape[1], key.shape[3])  # type: ignore[arg-type]
         return query.transpose(1, 2)
 
@@ -207,7 +212,7 @@ def _attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     if isinstance(batch, ShapeProbe):
-        return batch.attend(module, query, key, options), None
+        return batch.attend(module, query, key, value, options), None
     return paged_attention(module, query, key, value, attention_mask, batch=batch, **options)
 
 

@@ -26,6 +26,14 @@ OPT = {"ffn_dim": 64, "word_embed_proj_dim": 64}
 XGLM = {"d_model": 64, "num_layers": 2, "attention_heads": 2, "ffn_dim": 64}
 LFM2 = {"layer_types": ["conv", "full_attention"], "block_ff_dim": 64, "block_multiple_of": 32}
 FALCON_H1 = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
+DEEPSEEK = {
+    "q_lora_rank": None,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+    "first_k_dense_replace": 2,
+}
 BART = {
     "d_model": 64,
     "decoder_layers": 2,
@@ -73,6 +81,11 @@ def load(directory: Path, kind: str, **fields: Any) -> model.LoadedModel:
 def test_refused(tmp_path: Path, kind: str, fields: dict[str, Any], why: str) -> None:
     with pytest.raises(EngineStartError, match=f"the architecture '{kind}': .*{why}.*Supported"):
         load(tmp_path, kind, **fields)
+
+
+def test_values_of_another_size_than_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineStartError, match="values have the size 32, its keys 48"):
+        load(tmp_path, "deepseek_v2", **DEEPSEEK)
 
 
 @pytest.mark.parametrize("missing", ["num_attention_heads", "max_position_embeddings"])
