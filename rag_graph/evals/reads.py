@@ -51,6 +51,7 @@ ANSWERS = RETRIEVAL | {
     "temperature",
     "timeout_s",
     "connect_timeout_s",
+    "first_token_timeout_s",
 }
 BY_EVAL: Mapping[str, frozenset[str]] = {"retrieval": RETRIEVAL, "answers": ANSWERS}
 
