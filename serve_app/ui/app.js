@@ -234,7 +234,7 @@ function listen() {
   $("side-open").addEventListener("click", openSide);
   $("scrim").addEventListener("click", closeSide);
   $("passage-close").addEventListener("click", closePassage);
-  $("open-library").addEventListener("click", () => { closeSide(); openLibrary(); });
+  $("open-library").addEventListener("click", () => { closeSide(); openLibrary(askForKey); });
   $("collection").addEventListener("change", () => { if ($("library").open) showDocuments(); showCollections().then(showBeginning); });
   $("ideas").addEventListener("click", (event) => {
     const idea = event.target.closest(".idea");

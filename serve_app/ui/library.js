@@ -33,15 +33,17 @@ export async function showBeginning() {
 
 // ---- the list ----
 
-export function openLibrary() {
-  $("library").showModal();
-  return showDocuments();
+export async function openLibrary(askForKey) {
+  if (!$("library").open) $("library").showModal();
+  const error = await showDocuments();
+  if (error?.code === "invalid_api_key") askForKey(() => openLibrary(askForKey));
 }
 
-export async function showDocuments() {
+/** Lists the first documents; returns the refusal, if that is what came. */
+export function showDocuments() {
   $("documents").replaceChildren();
   $("library-where").textContent = `in “${chosenCollection()}”`;
-  await addPage("");
+  return addPage("");
 }
 
 async function addPage(after) {
@@ -55,7 +57,7 @@ async function addPage(after) {
     page = { documents: [], has_more: false };
     if (error.code !== "not_found") {
       $("documents-note").textContent = error.message;
-      return;
+      return error;
     }
   }
   list.append(...page.documents.map(row));
@@ -64,6 +66,7 @@ async function addPage(after) {
     const more = button("More", () => { more.remove(); addPage(page.documents.at(-1).name); }, { kind: "small" });
     $("documents-note").append(more);
   }
+  return null;
 }
 
 function row(found) {

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.page import CHROMIUM
 from tests.support.processes import free_port, running
 from tests.support.serve import Gateway, gateway
 
@@ -62,3 +64,11 @@ def served(mock: MockProcess, tmp_path_factory: pytest.TempPathFactory) -> Itera
             added = http.post("/v1/documents?wait=60", files={"file": ("pools.md", POOLS)})
             assert added.json()["status"] == "done", added.text
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

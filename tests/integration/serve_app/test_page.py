@@ -4,66 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from serve_app.api import create_api
 from serve_app.auth import Key, Keys
 from tests.integration.serve_app.conftest import MockProcess
-from tests.support.processes import free_port, wait_for
+from tests.support.page import ask, needs_chromium, opened, serving
+from tests.support.processes import wait_for
 from tests.support.rag import pdf
 from tests.support.serve import Gateway
 from tests.support.tap import Tap
-from tests.unit.serve_app.conftest import Fakes
 
 QUESTION = "Which taint do the GPU node pools carry?"
-CHROMIUM = shutil.which("chromium")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium; on Debian: apt-get install chromium"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture
 def page(browser: Browser, served: Gateway) -> Iterator[Page]:
     with opened(browser, served.url) as page:
         yield page
-
-
-@contextmanager
-def opened(browser: Browser, url: str) -> Iterator[Page]:
-    """The page at `url`; any script error, CSP violation or foreign request fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
-    page.on("console", lambda m: "Security Policy" in m.text and problems.append(m.text))
-    page.on("request", lambda r: r.url.startswith(url) or problems.append(r.url))
-    page.goto(url)
-    yield page
-    context.close()
-    assert problems == []
-
-
-def ask(page: Page, question: str) -> None:
-    page.get_by_label("Your question").fill(question)
-    page.keyboard.press("Enter")
 
 
 def test_a_question_streams_and_its_source_opens(page: Page, mock: MockProcess) -> None:
@@ -270,16 +233,8 @@ def locked() -> Iterator[str]:
     digest = hashlib.sha256(b"opensesame").hexdigest()
     rights = {"rights": ["ask", "ingest"], "collections": ["*"]}
     key = Key.model_validate({"sha256": digest, "tenant": "acme", **rights})
-    config = uvicorn.Config(
-        create_api(Fakes().services(Keys((key,)))), port=free_port(), log_level=50
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_for(lambda: server.started, 10, "the locked gateway listens")
-    yield f"http://127.0.0.1:{config.port}"
-    server.should_exit = True
-    thread.join()
+    with serving(Keys((key,))) as url:
+        yield url
 
 
 def test_a_locked_gateway_asks_for_the_key_and_goes_on(browser: Browser, locked: str) -> None:
@@ -291,3 +246,15 @@ def test_a_locked_gateway_asks_for_the_key_and_goes_on(browser: Browser, locked:
         page.keyboard.press("Enter")
         expect(page.locator(".answer")).to_contain_text("sku=gpu")
         expect(page.locator("#key-dialog")).to_be_hidden()
+
+
+def test_the_documents_of_a_locked_gateway_ask_for_the_key_too(
+    browser: Browser, locked: str
+) -> None:
+    with opened(browser, locked) as page:
+        page.get_by_role("button", name="Documents", exact=True).click()
+        for key in ("wrong", "opensesame"):
+            page.get_by_label("API key").fill(key)
+            page.keyboard.press("Enter")
+        expect(page.locator("#key-dialog")).to_be_hidden()
+        expect(page.get_by_role("dialog", name="Documents")).to_contain_text("a.md")
