@@ -1,14 +1,18 @@
 // Markdown to DOM nodes. Text only ever becomes text nodes, so nothing in an answer or a document
 // can become markup: there is no HTML to sanitise.
 
-const INLINE = /(`[^`\n]+`)|(\*\*[^*\n]+\*\*)|(\*[^*\s][^*\n]*\*)|\[(\d{1,3})\](?!\()|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/g;
+const INLINE = /(`[^`\n]+`)|(\*\*[^*\n]+\*\*)|(\*[^*\s][^*\n]*\*)|\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\](?!\()|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/g;
 const FENCE = /^\s*```/;
 const HEADING = /^(#{1,6})\s+(.*)$/;
-const BULLET = /^\s*[-*+]\s+(.*)$/;
-const NUMBER = /^\s*\d{1,9}[.)]\s+(.*)$/;
+const ITEM = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
 const QUOTE = /^\s*>\s?(.*)$/;
+const PIPE = /(?<!\\)\|/;
+const NESTED = 2; // columns further in than its list's first item, an item is in a list of its own
 
-/** Returns a fragment with the blocks of `text`; `cite(n)` makes the element for a marker [n]. */
+/**
+ * Returns a fragment with the blocks of `text`; `cite(n)` makes the element for the number n of a
+ * marker such as [1] or [1, 2].
+ */
 export function render(text, cite) {
   const out = document.createDocumentFragment();
   const lines = text.split("\n");
@@ -26,16 +30,16 @@ function readBlock(lines, i, cite) {
   if (FENCE.test(lines[i])) return readFence(lines, i);
   const heading = HEADING.exec(lines[i]);
   if (heading) return [fill(heading[1].length < 3 ? "h3" : "h4", heading[2], cite), i + 1];
-  if (BULLET.test(lines[i])) return readList(lines, i, "ul", BULLET, cite);
-  if (NUMBER.test(lines[i])) return readList(lines, i, "ol", NUMBER, cite);
+  if (ITEM.test(lines[i])) return readList(lines, i, cite);
   if (QUOTE.test(lines[i])) return readQuote(lines, i, cite);
+  if (startsTable(lines, i)) return readTable(lines, i, cite);
   let end = i + 1;
-  while (end < lines.length && lines[end].trim() && !startsBlock(lines[end])) end += 1;
+  while (end < lines.length && lines[end].trim() && !startsBlock(lines, end)) end += 1;
   return [fill("p", lines.slice(i, end).join("\n"), cite), end];
 }
 
-function startsBlock(line) {
-  return [FENCE, HEADING, BULLET, NUMBER, QUOTE].some((kind) => kind.test(line));
+function startsBlock(lines, i) {
+  return [FENCE, HEADING, ITEM, QUOTE].some((kind) => kind.test(lines[i])) || startsTable(lines, i);
 }
 
 function readFence(lines, start) {
@@ -49,13 +53,41 @@ function readFence(lines, start) {
   return [pre, end + 1];
 }
 
-function readList(lines, start, kind, pattern, cite) {
-  const list = document.createElement(kind);
+/** Reads a list with the lists inside its items. Blank lines between items do not end it. */
+function readList(lines, start, cite) {
+  const [, margin, number] = ITEM.exec(lines[start]);
+  const list = document.createElement(number ? "ol" : "ul");
+  if (number) list.start = Number(number);
   let i = start;
-  for (let item; i < lines.length && (item = pattern.exec(lines[i])); i += 1) {
-    list.append(fill("li", item[1], cite));
+  for (let at; (at = nextItem(lines, i)) !== null;) {
+    const [, indent, itsNumber] = ITEM.exec(lines[at]);
+    const further = columns(indent) - columns(margin);
+    const inside = further >= NESTED;
+    if (further < 0 || (!inside && Boolean(itsNumber) !== Boolean(number))) break;
+    const [read, next] = inside ? readList(lines, at, cite) : readItem(lines, at, cite);
+    (inside ? list.lastChild : list).append(read);
+    i = next;
   }
   return [list, i];
+}
+
+/** Returns the index of the item that follows, blank lines left out; null where there is none. */
+function nextItem(lines, start) {
+  let i = start;
+  while (i < lines.length && !lines[i].trim()) i += 1;
+  return i < lines.length && ITEM.test(lines[i]) ? i : null;
+}
+
+/** Reads an item's own text: its line, and those further in that go on with it. */
+function readItem(lines, start, cite) {
+  const said = [ITEM.exec(lines[start])[3]];
+  let i = start + 1;
+  for (; i < lines.length && /^\s+\S/.test(lines[i]) && !startsBlock(lines, i); i += 1) said.push(lines[i].trim());
+  return [fill("li", said.join("\n"), cite), i];
+}
+
+function columns(indent) {
+  return indent.replaceAll("\t", "    ").length;
 }
 
 function readQuote(lines, start, cite) {
@@ -65,6 +97,42 @@ function readQuote(lines, start, cite) {
   return [fill("blockquote", said.join("\n"), cite), i];
 }
 
+/** Whether two lines begin a table: its head, and under each cell of it a rule such as `---`. */
+function startsTable(lines, i) {
+  if (!PIPE.test(lines[i]) || i + 1 === lines.length) return false;
+  const rules = cells(lines[i + 1]);
+  return rules.length === cells(lines[i]).length && rules.every((rule) => /^:?-+:?$/.test(rule));
+}
+
+function readTable(lines, start, cite) {
+  const head = cells(lines[start]);
+  const table = document.createElement("table");
+  table.createTHead().append(tableRow("th", head, cite));
+  const body = table.createTBody();
+  let i = start + 2;
+  for (; i < lines.length && PIPE.test(lines[i]); i += 1) {
+    const found = cells(lines[i]);
+    body.append(tableRow("td", head.map((_, column) => found[column] ?? ""), cite));
+  }
+  const frame = document.createElement("div");
+  frame.className = "table";
+  frame.tabIndex = 0; // it may scroll, as code does
+  frame.append(table);
+  return [frame, i];
+}
+
+function tableRow(kind, texts, cite) {
+  const row = document.createElement("tr");
+  row.append(...texts.map((text) => fill(kind, text, cite)));
+  return row;
+}
+
+function cells(line) {
+  const inner = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  return inner.split(PIPE).map((cell) => cell.trim().replaceAll("\\|", "|"));
+}
+
+/** Returns an element with `text`, its marks and markers made elements. */
 function fill(name, text, cite) {
   const element = document.createElement(name);
   let at = 0;
@@ -76,14 +144,20 @@ function fill(name, text, cite) {
   return element;
 }
 
-function inline([whole, code, strong, emphasis, number, label, url], cite) {
-  if (number) return cite(Number(number)) ?? whole;
+function inline([, code, strong, emphasis, numbers, label, url], cite) {
+  if (numbers) return markers(numbers, cite);
   if (url) return link(label, url);
-  const [name, text] = code ? ["code", code.slice(1, -1)]
-    : strong ? ["strong", strong.slice(2, -2)] : ["em", emphasis.slice(1, -1)];
-  const element = document.createElement(name);
-  element.textContent = text;
+  if (strong) return fill("strong", strong.slice(2, -2), cite);
+  if (emphasis) return fill("em", emphasis.slice(1, -1), cite);
+  const element = document.createElement("code");
+  element.textContent = code.slice(1, -1);
   return element;
+}
+
+function markers(numbers, cite) {
+  const made = document.createDocumentFragment();
+  made.append(...numbers.split(",").map((number) => cite(Number(number))));
+  return made;
 }
 
 function link(label, url) {
