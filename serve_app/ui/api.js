@@ -1,13 +1,17 @@
 // The gateway's HTTP API, as the page needs it.
 
 const MOST_RECONNECTIONS = 6;
+const MOST_LOOKS = 10; // at a job, over a restart of the ingestor: they last for a minute
 const FIRST_PAUSE_MS = 400;
+const MOST_PAUSE_MS = 10_000;
+const ENDED = ["done", "failed", "cancelled"];
 
 /** What the gateway refused, or the network: `message` is a sentence for a person. */
 export class ApiError extends Error {
-  constructor(message, { code = "", retryAfter = 0, passages = [] } = {}) {
+  constructor(message, { code = "", status = 0, retryAfter = 0, passages = [] } = {}) {
     super(message);
     this.code = code;
+    this.status = status; // of HTTP; 0 for an error in the middle of a stream
     this.retryAfter = retryAfter;
     this.passages = passages;
   }
@@ -75,6 +79,7 @@ export async function* ask(question, signal, onLost) {
   const resumable = response.headers.has("x-isthmus-resumable");
   for (let last = "", lost = 0; ; lost += 1) {
     try {
+      response ??= await request("v1/chat/completions/events", { headers: { "last-event-id": last }, signal });
       for await (const { id, data } of events(response.body)) {
         [last, lost] = [id || last, 0];
         if (data === "[DONE]") return;
@@ -84,19 +89,26 @@ export async function* ask(question, signal, onLost) {
       }
       throw new ApiError("The answer ended in the middle. Ask again.", { code: "broken" });
     } catch (error) {
-      const comesBack = resumable && last && ["broken", "offline"].includes(error.code);
+      const comesBack = resumable && last && wasLost(error);
       if (signal.aborted || !comesBack || lost >= MOST_RECONNECTIONS) throw error;
-      response = await resumed(last, lost, signal, onLost);
+      onLost();
+      await pause(lost, error.retryAfter, signal);
+      response = null;
     }
   }
 }
 
-async function resumed(last, lost, signal, onLost) {
-  onLost();
-  await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS * 2 ** lost));
-  return request("v1/chat/completions/events", { headers: { "last-event-id": last }, signal }).catch((error) => {
-    if (error.code !== "offline") throw error;
-    return { body: new ReadableStream({ start: (stream) => stream.close() }) }; // try once more
+/** Whether a connection broke, or nobody was there to take it up: the gateway's word, or a proxy's. */
+function wasLost(error) {
+  return ["broken", "offline"].includes(error.code) || error.status === 429 || error.status >= 500;
+}
+
+/** Waits before the next attempt, longer each time; a signal ends the waiting. */
+function pause(lost, retryAfter, signal) {
+  const wanted = Math.max(FIRST_PAUSE_MS * 2 ** lost, retryAfter * 1000);
+  return new Promise((resolve) => {
+    setTimeout(resolve, Math.min(wanted, MOST_PAUSE_MS));
+    signal?.addEventListener("abort", resolve, { once: true });
   });
 }
 
@@ -112,7 +124,7 @@ async function* events(body) {
   for (;;) {
     const { value, done } = await reader.read().catch((error) => {
       if (error.name === "AbortError") throw error;
-      throw new ApiError("The connection broke in the middle of the answer. Ask again.", { code: "broken" });
+      throw new ApiError("The connection broke off. Try again.", { code: "broken" });
     });
     if (done) return;
     const frames = (rest + value).split("\n\n");
@@ -150,6 +162,7 @@ async function refusal(response) {
   const body = await response.json().catch(() => ({}));
   return new ApiError(body.error?.message ?? `The gateway answered HTTP ${response.status}.`, {
     code: body.error?.code,
+    status: response.status,
     retryAfter: Number(response.headers.get("retry-after")) || 0,
     passages: body.passages,
   });
@@ -161,17 +174,36 @@ async function refusal(response) {
  */
 export async function upload(file, collection, onProgress, onJob) {
   let job = await send(file, collection, onProgress);
-  while (!["done", "failed", "cancelled"].includes(job.status)) {
-    onJob(job);
-    for await (const { data } of events((await request(`v1/jobs/${job.id}/events`)).body)) {
-      job = JSON.parse(data);
-      if (!job.id) throw new ApiError(job.error.message, { code: job.error.code });
-      onJob(job);
-    }
-  }
+  for await (job of followed(job)) onJob(job);
   if (job.status === "failed") throw new ApiError(job.error.message, { code: job.error.code });
   if (job.status === "cancelled") throw new ApiError("The upload was cancelled.");
   return job;
+}
+
+/** Yields a job as it goes on, until it has ended, also over a restart of the ingestor. */
+async function* followed(job) {
+  for (let lost = 0, now = job; !ENDED.includes(now.status); lost += 1) {
+    try {
+      for await (const later of news(now.id)) {
+        if (later.updated_at !== now.updated_at) lost = 0; // it goes on
+        yield now = later;
+      }
+      if (!ENDED.includes(now.status)) throw new ApiError("The progress broke off.", { code: "broken" });
+    } catch (error) {
+      if (!wasLost(error) && error.code !== "not_ready") throw error;
+      if (lost >= MOST_LOOKS) throw new ApiError("How far it is cannot be told now. Look at Documents later: it may still be added.");
+      await pause(lost, error.retryAfter);
+    }
+  }
+}
+
+async function* news(jobId) {
+  const response = await request(`v1/jobs/${jobId}/events`);
+  for await (const { data } of events(response.body)) {
+    const job = JSON.parse(data);
+    if (!job.id) throw new ApiError(job.error.message, { code: job.error.code });
+    yield job;
+  }
 }
 
 function send(file, collection, onProgress) {

@@ -1,0 +1,148 @@
+"""What the page does when a gateway refuses, breaks off or cannot do all: its answers scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from contracts.errors import Code, envelope
+from contracts.sse import DONE
+from serve_app.auth import Keys
+from tests.support.page import (
+    ask,
+    end,
+    needs_chromium,
+    opened,
+    said,
+    script,
+    serving,
+    streamed,
+)
+
+pytestmark = needs_chromium
+
+NOBODY = {"status": 503, "body": "<html>No server is available.</html>"}
+LATER = {"status": 429, "headers": {"retry-after": "3"}, "json": {"error": {"message": "Later."}}}
+REST = "v1/chat/completions/events"
+HASTE = """() => {
+  const wait = setTimeout;
+  window.waited = [];
+  window.setTimeout = (act, ms) => { waited.push(ms); return wait(act, Math.min(ms, 10)); };
+}"""
+"""No pause of the page is longer than 10 ms; it notes how long each would have been."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(Keys(())) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    with opened(browser, url) as page:
+        page.evaluate(HASTE)
+        yield page
+
+
+def waited(page: Page, *, least: int) -> list[int]:
+    """Return the pauses of the page from `least` milliseconds on."""
+    return [ms for ms in page.evaluate("waited") if ms >= least]
+
+
+def test_a_refusal_to_take_an_answer_up_is_waited_out(page: Page) -> None:
+    script(page, "v1/chat/completions", streamed(said("one ")))
+    rest = streamed(said("two"), end(), DONE, first=2)
+    asked = script(page, REST, NOBODY, LATER, "connectionrefused", {"status": 500}, rest)
+    ask(page, "?")
+    expect(page.locator(".answer:not(.writing)")).to_have_text("one two")
+    expect(page.locator(".meta")).to_be_visible()
+    assert {one.headers["last-event-id"] for one in asked} == {"chatcmpl-1.1"}
+    assert waited(page, least=400) == [400, 800, 3000, 3200, 6400]
+
+
+def test_a_refusal_that_stays_is_told(page: Page) -> None:
+    script(page, "v1/chat/completions", streamed(said("one ")))
+    asked = script(page, REST, NOBODY)
+    ask(page, "?")
+    expect(page.get_by_role("alert").first).to_contain_text("The gateway answered HTTP 503.")
+    expect(page.locator(".answer")).to_have_text("one")
+    assert len(asked) == 6
+    assert max(waited(page, least=400)) == 10_000
+
+
+def test_a_refusal_that_waiting_does_not_change_is_told_at_once(page: Page) -> None:
+    script(page, "v1/chat/completions", streamed(said("one ")))
+    gone = envelope(Code.NOT_FOUND, "There is no such answer.").model_dump()
+    asked = script(page, REST, {"status": 404, "json": gone})
+    ask(page, "?")
+    expect(page.get_by_role("alert").first).to_contain_text("There is no such answer.")
+    assert len(asked) == 1
+
+
+def test_a_question_that_is_refused_is_not_asked_again(page: Page) -> None:
+    asked = script(page, "v1/chat/completions", NOBODY)
+    ask(page, "?")
+    expect(page.get_by_role("alert").first).to_contain_text("HTTP 503")
+    assert len(asked) == 1
+
+
+def test_stop_ends_the_waiting(page: Page) -> None:
+    script(page, "v1/chat/completions", streamed(said("one ")))
+    page.evaluate("() => { window.setTimeout = () => 0; }")  # the pause has no end of its own
+    script(page, REST, NOBODY)
+    ask(page, "?")
+    expect(page.locator(".waiting")).to_contain_text("Reconnecting")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("alert").first).to_contain_text("Stopped.")
+
+
+def job(status: str, done: int, **facts: Any) -> dict[str, Any]:
+    known = {"id": "j1", "status": status, "chunks_done": done, "chunks_total": 3, "eta_s": None}
+    return {**known, "updated_at": float(done), "error": None, "result": "created", **facts}
+
+
+def upload(page: Page) -> None:
+    file = {"name": "a.md", "mimeType": "text/markdown", "buffer": b"# A"}
+    page.get_by_label("Add documents").set_input_files(files=[file])
+
+
+def test_an_upload_is_followed_over_a_restart_of_the_ingestor(page: Page) -> None:
+    script(page, "v1/documents", {"status": 202, "json": job("queued", 0)})
+    restarting = envelope(Code.NOT_READY, "The ingestor is starting.").model_dump()
+    script(
+        page,
+        "v1/jobs/j1/events",
+        streamed(job("embedding", 1), restarting),
+        NOBODY,
+        "connectionrefused",
+        streamed(job("embedding", 2)),
+        streamed(job("done", 3)),
+    )
+    upload(page)
+    expect(page.locator(".upload[data-state=done]")).to_contain_text("Added, 3 chunks")
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked_for", "why"),
+    [
+        (
+            streamed(job("failed", 1, error={"message": "It is no text.", "code": "x"})),
+            1,
+            "no text",
+        ),
+        (NOBODY, 11, "may still be added"),
+    ],
+    ids=["failed", "unknown"],
+)
+def test_an_upload_that_did_not_work_out_says_why(
+    page: Page, answer: dict[str, Any], asked_for: int, why: str
+) -> None:
+    script(page, "v1/documents", {"status": 202, "json": job("queued", 0)})
+    asked = script(page, "v1/jobs/j1/events", answer)
+    upload(page)
+    expect(page.locator(".upload[data-state=failed]")).to_contain_text(why)
+    assert len(asked) == asked_for
