@@ -35,7 +35,15 @@ function confirm(row, thread, gone) {
   const before = [...row.childNodes];
   const keep = button("Keep", () => { row.replaceChildren(...before); before[0].focus(); }, { kind: "small" });
   const forget = button("Delete", async () => {
-    await api.deleteThread(thread.id);
+    try {
+      await api.deleteThread(thread.id);
+    } catch (error) {
+      if (!(error instanceof api.ApiError)) throw error;
+      row.replaceChildren(...before);
+      announce(error.message);
+      explain(error.message);
+      return;
+    }
     row.remove();
     announce("Conversation deleted");
     gone(thread.id);

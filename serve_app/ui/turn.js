@@ -60,7 +60,7 @@ export function take(turn, chunk, onDrawn) {
 export function finish(turn) {
   cancelAnimationFrame(turn.frame);
   paint(turn, false);
-  if (turn.info.degraded) turn.body.append(notice("This answer does not rest on the documents: they could not be searched.", "warn"));
+  if (turn.info.degraded) turn.body.append(notice(lack(turn.info), "warn"));
   turn.body.append(...sources(turn), foot(turn));
   const count = plural(turn.citations.length, "source");
   announce(`Answered, with ${count}: ${turn.text}`);
@@ -88,6 +88,12 @@ function paint(turn, writing) {
   answer.replaceChildren(render(turn.text, (number) => marker(turn, number)));
   answer.classList.toggle("writing", writing);
   if (!answer.isConnected || !writing) turn.body.replaceChildren(answer);
+}
+
+/** What is not as it should be with a degraded answer. */
+function lack({ grounded }) {
+  return grounded ? "No model could answer. These are the passages that were found, as the documents have them."
+    : "This answer does not rest on the documents: they could not be searched.";
 }
 
 function notice(text, kind) {
@@ -132,7 +138,7 @@ function found(turn, passages) {
 
 function foot(turn) {
   const tools = make("div", { className: "tools" },
-    button("Copy", () => copy(turn, tools), { kind: "tool", symbol: "copy" }),
+    navigator.clipboard && button("Copy", () => copy(turn, tools), { kind: "tool", symbol: "copy" }), // none on plain http
     button("Ask again", () => turn.again(turn), { kind: "tool", symbol: "again" }),
     rating(turn, "up", "Good answer"), rating(turn, "down", "Bad answer"));
   const row = make("div", { className: "meta" }, tools, facts(turn));
@@ -168,7 +174,12 @@ function told(turn) {
 }
 
 async function copy(turn, tools) {
-  await navigator.clipboard.writeText(turn.text);
+  try {
+    await navigator.clipboard.writeText(turn.text);
+  } catch {
+    announce("The browser does not let the page copy it"); // its user's choice
+    return;
+  }
   tools.firstChild.replaceChildren(icon("done"));
   announce("Copied");
 }
@@ -199,10 +210,19 @@ function askWhy(turn, opinion) {
   if (turn.body.querySelector(".why")) return;
   const field = make("input", { type: "text", maxLength: 2000, placeholder: "What was wrong? (optional)" });
   field.setAttribute("aria-label", "What was wrong?");
+  const failed = make("p", { className: "label" });
+  failed.setAttribute("role", "alert");
   const form = make("form", { className: "why" }, field, make("button", { className: "small", textContent: "Send" }));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (field.value.trim()) await api.rate({ ...opinion, comment: field.value.trim() });
+    try {
+      if (field.value.trim()) await api.rate({ ...opinion, comment: field.value.trim() });
+    } catch (error) {
+      if (!(error instanceof api.ApiError)) throw error;
+      failed.textContent = error.message;
+      form.append(failed);
+      return;
+    }
     form.replaceChildren(make("p", { className: "label", textContent: "Thank you." }));
   });
   turn.body.append(form);

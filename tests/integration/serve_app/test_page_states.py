@@ -33,6 +33,16 @@ HASTE = """() => {
   window.setTimeout = (act, ms) => { waited.push(ms); return wait(act, Math.min(ms, 10)); };
 }"""
 """No pause of the page is longer than 10 ms; it notes how long each would have been."""
+CITATION = {
+    "number": 1,
+    "document_id": "d1",
+    "title": "Pools",
+    "source": "pools.md",
+    "page": None,
+    "heading": None,
+    "quote": "The taint is\nsku=gpu",
+    "passage": "The taint is sku=gpu, everywhere.",
+}
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +156,59 @@ def test_an_upload_that_did_not_work_out_says_why(
     upload(page)
     expect(page.locator(".upload[data-state=failed]")).to_contain_text(why)
     assert len(asked) == asked_for
+
+
+@pytest.mark.parametrize(
+    ("grounded", "notice"),
+    [(True, "No model could answer."), (False, "does not rest on the documents")],
+)
+def test_a_degraded_answer_says_what_it_lacks(page: Page, *, grounded: bool, notice: str) -> None:
+    last = end(degraded=True, grounded=grounded)
+    script(page, "v1/chat/completions", streamed(said("Text."), last, DONE))
+    ask(page, "?")
+    expect(page.locator(".notice")).to_have_count(1)
+    expect(page.locator(".notice")).to_contain_text(notice)
+
+
+def test_each_number_of_a_marker_opens_its_source(page: Page) -> None:
+    other = {**CITATION, "number": 2, "title": "Nodes"}
+    last = end(CITATION, other)
+    script(page, "v1/chat/completions", streamed(said("**Both say so [1, 2].**"), last, DONE))
+    ask(page, "?")
+    page.locator(".answer strong .cite", has_text="2").click()
+    panel = page.get_by_role("complementary", name="Nodes")
+    expect(panel.locator("mark")).to_have_text("The taint is sku=gpu")
+
+
+def test_a_conversation_that_cannot_be_deleted_stays(page: Page) -> None:
+    thread = {"id": "t1", "title": "Taints", "updated": "2026-11-26T12:00:00Z"}
+    page.route("**/v1/threads", lambda route: route.fulfill(json={"threads": [thread]}))
+    page.reload()
+    script(page, "v1/threads/t1", "internetdisconnected")
+    side = page.get_by_role("navigation")
+    side.get_by_role("button", name="Delete “Taints”").click()
+    side.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator("#threads-empty")).to_contain_text("cannot be reached")
+    expect(side.get_by_role("button", name="Delete “Taints”")).to_be_visible()
+
+
+def test_a_reason_that_cannot_be_sent_is_kept(page: Page) -> None:
+    ask(page, "?")
+    page.get_by_role("button", name="Bad answer").click()
+    field = page.get_by_label("What was wrong?")
+    field.fill("Too short.")
+    refused = script(page, "v1/feedback", "internetdisconnected")
+    page.keyboard.press("Enter")
+    expect(page.locator(".why").get_by_role("alert")).to_contain_text("cannot be reached")
+    expect(field).to_have_value("Too short.")
+    page.unroute("**/v1/feedback")
+    page.keyboard.press("Enter")
+    expect(page.locator(".why")).to_have_text("Thank you.")
+    assert len(refused) == 1
+
+
+def test_without_a_clipboard_there_is_nothing_to_copy_by(page: Page) -> None:
+    page.evaluate("() => { delete Navigator.prototype.clipboard; }")  # as on plain http
+    ask(page, "?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy")).to_have_count(0)
