@@ -6,12 +6,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from contracts.errors import Code
+from rag_graph.errors import LLMError, LLMUnavailableError
 from rag_graph.llm.client import LLMClient
 
 FAILURES_TO_OPEN = 3
 """Failures in a row after which an endpoint is left alone."""
 OPEN_S = 10.0
 """Seconds for which it is left alone; then it has to pass a probe."""
+ONLY_OPEN_S = 2.0
+"""The most seconds for the only endpoint there is: that it is well again has to show soon."""
+FULL = frozenset({Code.RATE_LIMITED, Code.OVERLOADED})
+"""Codes by which an endpoint refuses one request, and may take the next."""
 
 
 @dataclass(eq=False, slots=True)
@@ -19,11 +25,15 @@ class Endpoint:
     """A client, and what the pool knows of it. Times are the event loop's, in seconds."""
 
     client: LLMClient
+    only: bool = False
+    """Whether there is no other, for no model."""
     outstanding: int = 0
     uses: int = 0
     failures: int = 0
     closed_until: float = 0.0
     """Nothing is sent before this time."""
+    failure: LLMError | None = None
+    """The latest."""
 
     @property
     def suspect(self) -> bool:
@@ -49,13 +59,24 @@ class Endpoint:
         self.failures = 0
         self.closed_until = 0.0
 
-    def failed(self, now: float, retry_after: float | None) -> None:
-        """Note a failure: too many, or its own wish, close it for a while."""
+    def failed(self, now: float, error: LLMError) -> None:
+        """Note a failure: too many, or its own wish, close it for a while.
+
+        That the only endpoint is full concerns the one request alone.
+        """
+        if self.only and error.code in FULL:
+            return
         self.failures += 1
-        if retry_after is not None:
-            self.closed_until = now + retry_after
-        elif self.suspect:
-            self.closed_until = now + OPEN_S
+        self.failure = error
+        if error.retry_after is None and not self.suspect:
+            return
+        wished_s = OPEN_S if error.retry_after is None else error.retry_after
+        self.closed_until = now + (min(wished_s, ONLY_OPEN_S) if self.only else wished_s)
+
+    def refusal(self) -> LLMError:
+        """Return the error for a request that is not sent, since the endpoint is closed."""
+        error = self.failure or LLMUnavailableError("The LLM service failed lately.")
+        return LLMUnavailableError(error.message, error.code, None, error.retry_after)
 
 
 def pick(endpoints: Iterable[Endpoint], now: float) -> Endpoint | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from contracts.openai import ChatCompletionRequest, Model
-from contracts.tools import ToolRequest
-from rag_graph.errors import LLMError, LLMStreamError, LLMTimeoutError, LLMUnavailableError
+from rag_graph.errors import LLMError, LLMStreamError, LLMUnavailableError
+from rag_graph.llm.attempt import Asked, Attempt
 from rag_graph.llm.client import LLMClient, OnLoad
-from rag_graph.llm.endpoint import Endpoint, pick
+from rag_graph.llm.endpoint import FULL, Endpoint
 from rag_graph.llm.mtls import MutualTlsTransport
 from rag_graph.llm.transcript import Output
 from rag_graph.settings import RagSettings
@@ -26,6 +25,8 @@ ATTEMPTS = 4
 AGAIN_S = 1.0
 """Seconds from the first try on in which an endpoint that failed is asked once more."""
 FIRST_TOKEN_TIMEOUT_S = 30.0
+PATIENCE_S = 2.0
+"""The longest `Retry-After` of a full service for which a request waits, once."""
 
 
 class LLM(Protocol):
@@ -67,6 +68,8 @@ class LLMPool:
         self,
         tiers: Sequence[Sequence[LLMClient]],
         first_token_timeout_s: float = FIRST_TOKEN_TIMEOUT_S,
+        *,
+        only: bool = False,
     ) -> None:
         """Make a pool.
 
@@ -75,9 +78,10 @@ class LLMPool:
                 A fallback is asked for the first model that it lists.
             first_token_timeout_s: seconds without a word after which another is asked. Where there
                 is no other the deadline alone counts: its queue may be long.
+            only: whether this is all there is, of all models, and a single endpoint.
         """
         self._first_token_timeout_s = first_token_timeout_s
-        self._tiers = [[Endpoint(client) for client in tier] for tier in tiers]
+        self._tiers = [[Endpoint(client, only) for client in tier] for tier in tiers]
         self._random = random.Random()  # noqa: S311 - spreads retries, guards nothing
 
     @property
@@ -126,12 +130,11 @@ class LLMPool:
             spare: whether the caller has another model to ask when this one fails.
 
         Raises:
-            LLMError: as `LLMClient.stream`; the last failure when all tiers failed.
+            LLMError: as `LLMClient.stream`; the last failure when all tiers failed, or why none
+                was tried.
         """
         deadline = _now() + timeout_s
-        failure: LLMError = LLMUnavailableError(
-            "No LLM endpoint is healthy now; all failed lately. Try again in a few seconds."
-        )
+        failure: LLMError | None = None
         async with aclosing(self._attempts(request, deadline, spare)) as attempts:
             async for attempt in attempts:
                 try:
@@ -144,24 +147,48 @@ class LLMPool:
                     failure = error
                 else:
                     return
-        raise failure
+        raise failure or min(self._tiers[0], key=lambda e: e.closed_until).refusal()
 
     async def _attempts(
         self, request: ChatCompletionRequest, deadline: float, spare: bool
-    ) -> AsyncGenerator[_Attempt, None]:
-        """Yield what to try, one after another, with a pause between tries on one endpoint."""
-        tried: set[Endpoint] = set()
-        again_until = _now() + min(AGAIN_S, self._first_token_timeout_s)
+    ) -> AsyncGenerator[Attempt, None]:
+        """Yield what to try, one after another; all once more where a full service says when."""
+        for _ in range(2):
+            attempt: Attempt | None = None
+            async with aclosing(self._round(request, deadline, spare)) as attempts:
+                async for attempt in attempts:
+                    yield attempt
+            if spare or attempt is None or not await self._room(attempt.failure, deadline):
+                return
+
+    async def _round(
+        self, request: ChatCompletionRequest, deadline: float, spare: bool
+    ) -> AsyncGenerator[Attempt, None]:
+        """Yield what to try, with a pause between tries on one endpoint."""
+        hung_s = self._first_token_timeout_s
+        asked = Asked(_now() + min(AGAIN_S, hung_s))
         for number, tier in enumerate(self._tiers):
-            for attempt in range(ATTEMPTS):
-                endpoint = _next(tier, tried, again_until)
+            for count in range(ATTEMPTS):
+                endpoint = asked.next(tier)
                 if endpoint is None:
                     break
-                tried.add(endpoint)
-                others = spare or any(_untried(t, tried) for t in self._tiers[number:])
-                hung_s = self._first_token_timeout_s
-                yield _Attempt(endpoint, request, hung_s, fallback=number > 0, others=others)
-                await self._pause(_next(tier, tried, again_until), attempt, deadline)
+                asked.tried.add(endpoint)
+                others = spare or any(map(asked.untried, self._tiers[number:]))
+                attempt = Attempt(endpoint, request, hung_s, fallback=number > 0, others=others)
+                yield attempt
+                if attempt.failure is not None and attempt.failure.code in FULL:
+                    asked.full.add(endpoint)
+                await self._pause(asked.next(tier), count, deadline)
+
+    async def _room(self, failure: LLMError | None, deadline: float) -> bool:
+        """Wait as long as a full service asks to, if that is short; return whether it was."""
+        if failure is None or failure.retry_after is None or failure.code not in FULL:
+            return False
+        wait = failure.retry_after * self._random.uniform(1, 1.5)
+        if failure.retry_after > PATIENCE_S or 2 * wait > deadline - _now():
+            return False
+        await asyncio.sleep(wait)
+        return True
 
     def healthy(self) -> bool:
         """Whether an endpoint of the wanted model takes requests, one at a time after failures."""
@@ -185,99 +212,14 @@ class LLMPool:
             await asyncio.sleep(wait)
 
 
-def _next(tier: Iterable[Endpoint], tried: Set[Endpoint], again_until: float) -> Endpoint | None:
-    """Return whom to try: one that was not asked yet, else for a moment one that was."""
-    now = _now()
-    return _untried(tier, tried) or (pick(tier, now) if now < again_until else None)
-
-
-def _untried(tier: Iterable[Endpoint], tried: Set[Endpoint]) -> Endpoint | None:
-    """Return the best open endpoint that this request did not ask yet."""
-    return pick((endpoint for endpoint in tier if endpoint not in tried), _now())
-
-
-class _Attempt:
-    """One try on one endpoint."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        request: ChatCompletionRequest,
-        hung_s: float,
-        *,
-        fallback: bool,
-        others: bool,
-    ) -> None:
-        self._endpoint = endpoint
-        self._request = request
-        self._fallback = fallback
-        # Of a list of tool calls nothing comes before it is whole.
-        self._hung_s = math.inf if isinstance(request, ToolRequest) else hung_s
-        self._patience_s = self._hung_s if others else math.inf
-        self.started = False
-        """Whether a token came."""
-
-    async def run(
-        self, deadline: float, extra_headers: Mapping[str, str] | None
-    ) -> AsyncGenerator[Output, None]:
-        endpoint, begun = self._endpoint, _now()
-        try:
-            with endpoint.busy():
-                request = await self._ready(deadline)
-                outputs = endpoint.client.stream(request, _left(deadline), extra_headers)
-                async with aclosing(outputs):
-                    first = await self._first(outputs)
-                    self.started = True
-                    yield first
-                    async for output in outputs:
-                        yield output
-        except (LLMUnavailableError, LLMStreamError) as error:
-            endpoint.failed(_now(), error.retry_after)
-            raise
-        except LLMTimeoutError:
-            if not self.started and _now() - begun >= self._hung_s:
-                endpoint.failed(_now(), None)
-            raise
-        endpoint.succeeded()
-
-    async def _first(self, outputs: AsyncGenerator[Output, None]) -> Output:
-        """Return the first output, for which no longer is waited than another could take over."""
-        if self._patience_s == math.inf:
-            return await anext(outputs)
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return await anext(outputs)
-        except TimeoutError as error:
-            raise LLMUnavailableError(
-                f"The LLM service at {self._endpoint.client.url} said nothing for "
-                f"{self._patience_s:g} s. If its queue is that long, raise "
-                "RAG_FIRST_TOKEN_TIMEOUT_S."
-            ) from error
-
-    async def _ready(self, deadline: float) -> ChatCompletionRequest:
-        """Return the request to send, having probed an endpoint that failed repeatedly."""
-        if not (self._endpoint.suspect or self._fallback):
-            return self._request
-        try:
-            async with asyncio.timeout_at(deadline):
-                models = await self._endpoint.client.models()
-        except TimeoutError as error:
-            raise LLMTimeoutError("The LLM service did not answer within the time allowed.") from (
-                error
-            )
-        if not self._fallback or not models:
-            return self._request
-        return self._request.model_copy(update={"model": models[0].id})
-
-
 def furthest(starts: Iterable[Starting | None]) -> Starting | None:
     """Return the start that will be over first."""
     found = (start for start in starts if start is not None)
     return max(found, key=lambda start: start.percent, default=None)
 
 
-def open_llm(settings: RagSettings) -> LLM:
-    """Return a client of RAG_LLM_URL, or a pool when it or RAG_LLM_FALLBACK_URL names several.
+def open_llm(settings: RagSettings) -> LLMPool:
+    """Return the endpoints of RAG_LLM_URL and RAG_LLM_FALLBACK_URL; one alone is retried, too.
 
     Args:
         settings: `llm_url` must not be empty.
@@ -286,11 +228,8 @@ def open_llm(settings: RagSettings) -> LLM:
         LLMTlsError: the files for mutual TLS cannot be used.
     """
     tiers = [[own_endpoint(url, settings) for url in tier] for tier in settings.llm_tiers if tier]
-    return (
-        tiers[0][0]
-        if len(tiers) == len(tiers[0]) == 1
-        else LLMPool(tiers, settings.first_token_timeout_s)
-    )
+    only = sum(map(len, tiers)) == 1
+    return LLMPool(tiers, settings.first_token_timeout_s, only=only)
 
 
 def own_endpoint(url: str, settings: RagSettings) -> LLMClient:
@@ -312,7 +251,3 @@ def plain_endpoint(url: str, key: str, settings: RagSettings) -> LLMClient:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _left(deadline: float) -> float:
-    return max(0.001, deadline - _now())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import Code
 from contracts.mock_llm import Fault, MockLLM, MockSettings
 from contracts.openai import ChatCompletionRequest, ChatMessage
 from contracts.tools import Message, ToolRequest
@@ -27,7 +28,7 @@ def mock(**settings: Any) -> MockLLM:
     return MockLLM(MockSettings(**settings))
 
 
-def pool(*tiers: list[MockLLM], **options: float) -> LLMPool:
+def pool(*tiers: list[MockLLM], **options: Any) -> LLMPool:
     return LLMPool(
         [
             [LLMClient("http://mock", transport=StreamingASGITransport(app)) for app in tier]
@@ -82,7 +83,7 @@ async def test_a_healed_endpoint_is_probed_and_used_again() -> None:
     llm = pool([app])
     with pytest.raises(LLMUnavailableError):
         await ask(llm)
-    with pytest.raises(LLMUnavailableError, match="all failed lately"):
+    with pytest.raises(LLMUnavailableError, match="told to fail"):
         await ask(llm)
     app.settings = MockSettings()
     llm._tiers[0][0].closed_until = 0.0  # as if the time had passed
@@ -165,14 +166,64 @@ async def test_closing_the_stream_frees_the_endpoint_at_once() -> None:
     assert app.active == llm._tiers[0][0].outstanding == 0
 
 
-async def test_settings_make_a_client_or_a_pool() -> None:
+async def test_settings_make_a_pool_that_knows_whether_it_has_one_endpoint() -> None:
     one = open_llm(RagSettings(llm_url="http://a/v1"))
-    assert isinstance(one, LLMClient)
     many = open_llm(RagSettings(llm_url="http://a, http://b", llm_fallback_url="http://c"))
-    assert isinstance(many, LLMPool)
-    assert many.url == "http://a"
+    assert one.url == many.url == "http://a"
+    assert [e.only for llm in (one, many) for tier in llm._tiers for e in tier] == [True] + [
+        False
+    ] * 3
     await many.aclose()
     await one.aclose()
+
+
+async def test_one_failure_of_the_only_endpoint_costs_no_answer() -> None:
+    app = mock(fault=Fault.SERVER_ERROR, fault_requests=1)
+    await ask(pool([app], only=True))
+    assert app.requests == 2
+
+
+async def test_that_the_only_endpoint_is_down_is_told_soon() -> None:
+    llm = LLMPool([[LLMClient("http://127.0.0.1:1")]], only=True)
+    begin = asyncio.get_running_loop().time()
+    for _ in range(2):
+        with pytest.raises(LLMUnavailableError, match="cannot be reached"):
+            await ask(llm)
+    assert asyncio.get_running_loop().time() - begin < 1
+    await llm.aclose()
+
+
+async def test_a_full_service_that_says_when_is_asked_once_more() -> None:
+    app = mock(fault=Fault.RATE_LIMIT, retry_after_s=0, fault_requests=1)
+    await ask(pool([app], only=True))
+    app = mock(fault=Fault.RATE_LIMIT, retry_after_s=0)
+    with pytest.raises(LLMUnavailableError) as refused:
+        await ask(pool([app], only=True))
+    assert (app.requests, refused.value.code) == (2, Code.RATE_LIMITED)
+
+
+@pytest.mark.parametrize(("retry_after_s", "timeout_s"), [(60, 200.0), (1, 1.5)])
+async def test_nobody_waits_long_for_a_full_service(retry_after_s: int, timeout_s: float) -> None:
+    app = mock(fault=Fault.RATE_LIMIT, retry_after_s=retry_after_s)
+    llm = pool([app], only=True)
+    begin = asyncio.get_running_loop().time()
+    for _ in range(2 * FAILURES_TO_OPEN):
+        with pytest.raises(LLMUnavailableError) as refused:
+            await ask(llm, timeout_s)
+        assert refused.value.retry_after == retry_after_s
+    assert asyncio.get_running_loop().time() - begin < 1
+    app.settings = MockSettings()
+    await ask(llm)
+
+
+async def test_a_service_that_starts_is_not_hammered_and_says_so_to_all() -> None:
+    app = mock(start_s=50)
+    llm = pool([app], only=True)
+    for _ in range(3):
+        with pytest.raises(LLMUnavailableError) as refused:
+            await ask(llm)
+        assert refused.value.code == Code.NOT_READY
+    assert app.requests == 1
 
 
 async def test_models_come_from_the_first_endpoint_that_answers() -> None:

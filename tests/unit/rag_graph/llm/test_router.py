@@ -14,6 +14,7 @@ from contracts.openai import ChatCompletionRequest, ChatMessage
 from rag_graph import calls, routing
 from rag_graph.calls import Services
 from rag_graph.errors import LLMUnavailableError
+from rag_graph.llm import attempt as attempt_module
 from rag_graph.llm import pool as pool_module
 from rag_graph.llm.asgi_transport import StreamingASGITransport
 from rag_graph.llm.client import LLMClient
@@ -33,7 +34,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        monkeypatch.setattr(pool_module, "_now", self)
+        for module in (pool_module, attempt_module):
+            monkeypatch.setattr(module, "_now", self)
 
     def __call__(self) -> float:
         return asyncio.get_running_loop().time() + self.ahead
