@@ -153,13 +153,15 @@ class LLMPool:
         self, request: ChatCompletionRequest, deadline: float, spare: bool
     ) -> AsyncGenerator[Attempt, None]:
         """Yield what to try, one after another; all once more where a full service says when."""
-        for _ in range(2):
-            attempt: Attempt | None = None
-            async with aclosing(self._round(request, deadline, spare)) as attempts:
-                async for attempt in attempts:
-                    yield attempt
-            if spare or attempt is None or not await self._room(attempt.failure, deadline):
-                return
+        attempt: Attempt | None = None
+        async with aclosing(self._round(request, deadline, spare)) as attempts:
+            async for attempt in attempts:
+                yield attempt
+        if spare or attempt is None or not await self._room(attempt.failure, deadline):
+            return
+        async with aclosing(self._round(request, deadline, spare)) as attempts:
+            async for attempt in attempts:
+                yield attempt
 
     async def _round(
         self, request: ChatCompletionRequest, deadline: float, spare: bool

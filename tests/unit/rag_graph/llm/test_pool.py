@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -193,13 +194,27 @@ async def test_that_the_only_endpoint_is_down_is_told_soon() -> None:
     await llm.aclose()
 
 
+class Waits(random.Random):
+    """Draws no waits, and counts them."""
+
+    drawn = 0
+
+    def uniform(self, a: float, b: float) -> float:
+        self.drawn += 1
+        return 0.0
+
+
 async def test_a_full_service_that_says_when_is_asked_once_more() -> None:
-    app = mock(fault=Fault.RATE_LIMIT, retry_after_s=0, fault_requests=1)
-    await ask(pool([app], only=True))
-    app = mock(fault=Fault.RATE_LIMIT, retry_after_s=0)
+    app = mock(fault=Fault.RATE_LIMIT, fault_requests=1)
+    llm = pool([app], only=True)
+    waits = llm._random = Waits()
+    await ask(llm)
+    assert (app.requests, waits.drawn) == (2, 1)
+    app.settings = MockSettings(fault=Fault.RATE_LIMIT)
     with pytest.raises(LLMUnavailableError) as refused:
-        await ask(pool([app], only=True))
-    assert (app.requests, refused.value.code) == (2, Code.RATE_LIMITED)
+        await ask(llm)
+    assert refused.value.code == Code.RATE_LIMITED
+    assert (app.requests, waits.drawn) == (4, 2)
 
 
 @pytest.mark.parametrize(("retry_after_s", "timeout_s"), [(60, 200.0), (1, 1.5)])
