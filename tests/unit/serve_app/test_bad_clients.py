@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from serve_app import middleware
 from serve_app.api import create_api
@@ -59,13 +61,23 @@ async def test_a_body_that_stops_coming_is_refused() -> None:
     assert b"did not come, or came too slowly" in answer
 
 
-async def test_a_body_that_comes_byte_by_byte_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "PATIENCE", 2)  # 0.4 s, and a second for 4 KB
-    head = HEAD + b"content-length: 900\r\n\r\n"
-    async with gateway() as port:
-        answer = await sent(port, head, *[b" "] * 12, pause_s=0.05)
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert b"did not come, or came too slowly" in answer
+async def test_a_body_that_comes_byte_by_byte_is_refused() -> None:
+    async def trickle() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def reads_on(_: Scope, receive: Receive, __: Send) -> None:
+        while True:
+            await receive()
+
+    async def send(_: Message) -> None:
+        raise AssertionError("nothing is answered here")
+
+    limit = middleware.BodyLimit(reads_on, 10**6, 10**6, patience_s=0.05)
+    scope = {"type": "http", "headers": []}
+    async with asyncio.timeout(10):
+        with pytest.raises(HTTPException, match="came too slowly"):
+            await limit(scope, trickle, send)
 
 
 async def test_a_slow_body_that_goes_on_is_read() -> None:
