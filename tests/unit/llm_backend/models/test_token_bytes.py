@@ -13,7 +13,8 @@ from llm_backend.models.tokenizer import Tokenizer
 from tests.support.tiny_model import write_tiny_model
 
 VOCABULARY = {"<unk>": 0, "▁a": 1, "b": 2, "é": 3, "##c": 4, "<0x41>": 5}
-BYTES = {f"<0x{byte:02X}>": 256 + byte for byte in range(256) if byte != 0x41}
+OTHERS = (f"<0x{byte:02X}>" for byte in range(256) if byte != 0x41)
+BYTES = {name: i for i, name in enumerate(OTHERS, len(VOCABULARY))}
 
 
 def fast(decoder: decoders.Decoder | None) -> FastTokenizer:
