@@ -11,6 +11,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from contracts.tls import TlsFiles
 
 
+OPTIONAL_PATHS = (
+    "reranker_dir",
+    "mcp_file",
+    "models_file",
+    "llm_tls_ca",
+    "llm_tls_cert",
+    "llm_tls_key",
+)
+
+
 class RagSettings(BaseSettings):
     """How documents are kept and found, and where answers are generated."""
 
@@ -301,15 +311,12 @@ class RagSettings(BaseSettings):
             raise ValueError("set RAG_STORE_URI to a directory or to an az:// or s3:// URI")
         return uri if "://" in uri else str(Path(uri).expanduser())
 
-    @field_validator(
-        "cache_dir",
-        "reranker_dir",
-        "mcp_file",
-        "models_file",
-        "llm_tls_ca",
-        "llm_tls_cert",
-        "llm_tls_key",
-    )
+    @field_validator(*OPTIONAL_PATHS, mode="before")
+    @classmethod
+    def _empty_is_none(cls, path: object) -> object:
+        return None if path == "" else path  # a Path would make it the working directory
+
+    @field_validator("cache_dir", *OPTIONAL_PATHS)
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
