@@ -136,5 +136,5 @@ class RagGraph:
                 yield event
             await run
         finally:
-            run.cancel()
-            await asyncio.gather(run, return_exceptions=True)
+            if run.cancel():  # else it is done
+                await asyncio.gather(run, return_exceptions=True)
