@@ -10,7 +10,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.tls import TlsFiles
 
-
 OPTIONAL_PATHS = (
     "reranker_dir",
     "mcp_file",
