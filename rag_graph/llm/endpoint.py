@@ -14,7 +14,7 @@ FAILURES_TO_OPEN = 3
 """Failures in a row after which an endpoint is left alone."""
 OPEN_S = 10.0
 """Seconds for which it is left alone; then it has to pass a probe."""
-ONLY_OPEN_S = 2.0
+ONLY_OPEN_S = 1.0
 """The most seconds for the only endpoint there is: that it is well again has to show soon."""
 FULL = frozenset({Code.RATE_LIMITED, Code.OVERLOADED})
 """Codes by which an endpoint refuses one request, and may take the next."""
