@@ -28,6 +28,8 @@ export function begin(turn) {
 
 /** Says what is waited for: above the answer, or below what there is of it. */
 export function waiting(turn, text) {
+  cancelAnimationFrame(turn.frame); // it would draw over the line
+  paint(turn, true);
   const line = turn.body.querySelector(".waiting") ?? make("p", { className: "waiting" });
   line.textContent = text;
   if (turn.text) turn.body.append(line);
@@ -87,6 +89,7 @@ function paint(turn, writing) {
   const answer = turn.body.querySelector(".answer") ?? make("div", { className: "answer" });
   answer.replaceChildren(render(turn.text, (number) => marker(turn, number)));
   answer.classList.toggle("writing", writing);
+  turn.body.querySelector(".waiting")?.remove(); // it goes on
   if (!answer.isConnected || !writing) turn.body.replaceChildren(answer);
 }
 

@@ -74,6 +74,20 @@ def test_a_refusal_to_take_an_answer_up_is_waited_out(page: Page) -> None:
     assert waited(page, least=400) == [400, 800, 3000, 3200, 6400]
 
 
+def test_what_is_waited_for_stands_below_the_answer(page: Page) -> None:
+    page.evaluate("""() => {  // the answer is drawn late, after the connection was lost
+      window.requestAnimationFrame = (act) => setInterval(act, 100);
+      window.cancelAnimationFrame = clearInterval;
+    }""")
+    script(page, "v1/chat/completions", streamed(said("one ")))
+    page.route(f"**/{REST}", lambda _: None)  # no answer comes
+    ask(page, "?")
+    page.wait_for_timeout(300)
+    expect(page.locator(".answer + .waiting")).to_contain_text("Reconnecting")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".waiting")).to_have_count(0)
+
+
 def test_a_refusal_that_stays_is_told(page: Page) -> None:
     script(page, "v1/chat/completions", streamed(said("one ")))
     asked = script(page, REST, NOBODY)
