@@ -86,10 +86,11 @@ async def test_an_answer_streams_and_is_whole_at_the_end() -> None:
 async def test_every_argument_reaches_the_question() -> None:
     fakes = Fakes()
     async with connected(fakes) as (client, _):
-        await client.ask("?", collection="notes", top_k=3, thread_id="t", retrieval="never")
-    (asked,) = fakes.questions
+        await client.ask("?", collection="notes", top_k=3, thread_id="t")
+        await client.ask("?", retrieval="never")
+    asked, alone = fakes.questions
     assert (asked.collection, asked.top_k, asked.thread_id) == ("notes", 3, "t")
-    assert asked.retrieval == "never"
+    assert alone.retrieval == "never"
 
 
 async def test_an_answer_is_taken_up_where_its_connection_broke() -> None:
