@@ -13,6 +13,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from contracts.sse import Decoder
+from serve_app.routes.health import FRESH_S
 from tests.integration.serve_app.conftest import MockProcess
 from tests.support.processes import wait_for
 from tests.support.serve import Gateway
@@ -97,8 +98,11 @@ def test_without_an_llm_there_are_passages_and_a_503(served: Gateway) -> None:
 
 def test_it_is_ready_when_the_llm_is(served: Gateway, mock: MockProcess) -> None:
     with mock.running(), served.http() as http:
+        wait_for(lambda: http.get("/readyz").is_success, 2 * FRESH_S, "ready")
         ready = http.get("/readyz")
+        unknown = http.post("/v1/chat/completions", json={**ASK, "model": "gpt-9"})
     assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_a_deadline_passes_while_the_llm_stalls(served: Gateway, mock: MockProcess) -> None:
@@ -211,13 +215,13 @@ def test_errors_keep_their_form_through_ray_serve(served: Gateway) -> None:
             http.post("/v1/chat/completions", json={**ASK, "model": "gpt-9"}),
             http.post("/v1/chat/completions", content=b"a" * (3 << 20)),
         ]
-    assert [a.status_code for a in answers] == [404, 405, 404, 400, 404, 413]
+    assert [a.status_code for a in answers] == [404, 405, 404, 400, 503, 413]
     assert [a.json()["error"]["code"] for a in answers] == [
         "not_found",
         "method_not_allowed",
         "not_found",
         "unsupported_field",
-        "model_not_found",
+        "not_ready",  # the LLM is down: nobody knows whether it has that model
         "payload_too_large",
     ]
 
