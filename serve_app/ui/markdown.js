@@ -11,7 +11,7 @@ const NESTED = 2; // columns further in than its list's first item, an item is i
 
 /**
  * Returns a fragment with the blocks of `text`; `cite(n)` makes the element for the number n of a
- * marker such as [1] or [1, 2].
+ * marker such as [1] or [1, 2], or returns null where it is none: then the marker stays as it is.
  */
 export function render(text, cite) {
   const out = document.createDocumentFragment();
@@ -144,8 +144,8 @@ function fill(name, text, cite) {
   return element;
 }
 
-function inline([, code, strong, emphasis, numbers, label, url], cite) {
-  if (numbers) return markers(numbers, cite);
+function inline([whole, code, strong, emphasis, numbers, label, url], cite) {
+  if (numbers) return markers(numbers, cite) ?? whole;
   if (url) return link(label, url);
   if (strong) return fill("strong", strong.slice(2, -2), cite);
   if (emphasis) return fill("em", emphasis.slice(1, -1), cite);
@@ -155,8 +155,10 @@ function inline([, code, strong, emphasis, numbers, label, url], cite) {
 }
 
 function markers(numbers, cite) {
+  const elements = numbers.split(",").map((number) => cite(Number(number)));
+  if (elements.includes(null)) return null;
   const made = document.createDocumentFragment();
-  made.append(...numbers.split(",").map((number) => cite(Number(number))));
+  made.append(...elements);
   return made;
 }
 

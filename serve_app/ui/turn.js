@@ -87,7 +87,8 @@ export function fail(turn, error, { stopped = false } = {}) {
 function paint(turn, writing) {
   if (!turn.text) return;
   const answer = turn.body.querySelector(".answer") ?? make("div", { className: "answer" });
-  answer.replaceChildren(render(turn.text, (number) => marker(turn, number)));
+  const cites = (number) => writing || turn.citations.some((one) => one.number === number); // they come last
+  answer.replaceChildren(render(turn.text, (number) => (cites(number) ? marker(turn, number) : null)));
   answer.classList.toggle("writing", writing);
   turn.body.querySelector(".waiting")?.remove(); // it goes on
   if (!answer.isConnected || !writing) turn.body.replaceChildren(answer);

@@ -194,6 +194,18 @@ def test_each_number_of_a_marker_opens_its_source(page: Page) -> None:
     expect(panel.locator("mark")).to_have_text("The taint is sku=gpu")
 
 
+@pytest.mark.parametrize(("citations", "buttons"), [((), 0), ((CITATION,), 1)])
+def test_what_cites_nothing_is_no_button(
+    page: Page, citations: tuple[dict[str, object], ...], buttons: int
+) -> None:
+    text = "In [1], unlike [2]."
+    script(page, "v1/chat/completions", streamed(said(text), end(*citations), DONE))
+    ask(page, "?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    expect(page.locator(".answer .cite")).to_have_count(buttons)
+    expect(page.locator(".answer")).to_contain_text("unlike [2]")
+
+
 def test_a_conversation_that_cannot_be_deleted_stays(page: Page) -> None:
     thread = {"id": "t1", "title": "Taints", "updated": "2026-11-26T12:00:00Z"}
     page.route("**/v1/threads", lambda route: route.fulfill(json={"threads": [thread]}))
