@@ -45,7 +45,8 @@ class LoadedModel:
         module: called with token ids [1, tokens], positions and a `RaggedBatch`.
         vocab_size: of the logits.
         eos_token_ids: tokens that end an answer.
-        trained_length: context length in tokens that the model was trained for.
+        trained_length: context length in tokens that the model was trained for, as far as its
+            rotary frequencies stay as they are (`supported.steady_length`).
         weights_bytes: of this rank.
     """
 
@@ -117,7 +118,7 @@ def load(
         module=sharded,
         vocab_size=config.vocab_size,
         eos_token_ids=_eos_token_ids(directory, config),
-        trained_length=config.max_position_embeddings,
+        trained_length=supported.steady_length(config),
         weights_bytes=sum(p.numel() * p.element_size() for p in set(sharded.parameters())),
     )
 

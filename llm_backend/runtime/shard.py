@@ -143,7 +143,7 @@ def _context_length(settings: LlmSettings, loaded: model.LoadedModel, num_slots:
     if settings.max_model_len > loaded.trained_length:
         raise EngineStartError(
             f"LLM_MAX_MODEL_LEN={settings.max_model_len} is beyond the {loaded.trained_length} "
-            f"tokens that the model was trained for; lower it."
+            f"tokens that the model can be served with; lower it."
         )
     if settings.max_model_len > num_slots:
         raise EngineStartError(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from llm_backend.errors import EngineStartError
 
 _SUPPORTED = (
     "Supported are decoders with full causal attention in every layer, to which each token's "
-    "position is told, and whose rotary frequencies are fixed."
+    "position is told."
 )
 
 
@@ -52,17 +52,30 @@ def _problems(module: Any) -> Iterator[str]:
             yield f"its config has no {name}"
     if "position_ids" not in inspect.signature(module.forward).parameters:
         yield "it takes no position_ids"
-    for kind in _rope_types(module):
-        # By the longest sequence of a step, so that an answer would depend on its batch.
-        if kind == "longrope" or "dynamic" in kind:
-            yield f"its rotary embedding, {kind!r}, changes with the length"
 
 
-def _rope_types(module: Any) -> Iterator[str]:
-    """Yield the kinds of rotary embedding in the model; some have one for each kind of layer."""
-    for part in module.modules():
-        kinds = getattr(part, "rope_type", None) or ()
-        yield from [kinds] if isinstance(kinds, str) else dict(kinds).values()
+def steady_length(config: Any) -> int:
+    """Return the longest context, in tokens, whose rotary frequencies are those of a shorter one.
+
+    Beyond it transformers changes them by the longest sequence of a step, so that an answer would
+    depend on its batch: with "longrope" from the length of the first training on, with "dynamic"
+    from `max_position_embeddings` on, which is the limit anyway.
+    """
+    firsts = (
+        int(rope["original_max_position_embeddings"])
+        for rope in _rotary(config)
+        if rope.get("rope_type") == "longrope"
+    )
+    return min([int(config.max_position_embeddings), *firsts])
+
+
+def _rotary(config: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the parameters of rotary embeddings; some models have one for each kind of layer."""
+    given = getattr(config, "rope_parameters", None) or {}
+    if "rope_type" in given:
+        yield given
+    else:
+        yield from (each for each in given.values() if isinstance(each, Mapping))
 
 
 def _refusal(config: Any, problem: str) -> EngineStartError:

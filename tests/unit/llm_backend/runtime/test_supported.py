@@ -74,8 +74,6 @@ def load(directory: Path, kind: str, **fields: Any) -> model.LoadedModel:
         ("xglm", XGLM, "0 of its 2 layers have attention"),
         ("bart", BART, "takes no position_ids"),
         ("bloom", {"n_layer": 2, "n_head": 2}, "takes no position_ids"),
-        ("llama", rope("dynamic"), "'dynamic', changes with the length"),
-        ("llama", rope("longrope", **LONG), "'longrope', changes with the length"),
     ],
 )
 def test_refused(tmp_path: Path, kind: str, fields: dict[str, Any], why: str) -> None:
@@ -96,6 +94,22 @@ def test_a_size_that_the_config_lacks_is_named(
     monkeypatch.setattr(whole.config, missing, 0)
     with pytest.raises(EngineStartError, match=f"its config has no {missing}"):
         supported.check(whole)
+
+
+@pytest.mark.parametrize(("rope_type", "length"), [("dynamic", 64), ("longrope", 32)])
+def test_a_context_ends_where_rotary_frequencies_would_change(
+    tmp_path: Path, rope_type: str, length: int
+) -> None:
+    fields = rope(rope_type, **(LONG if rope_type == "longrope" else {}))
+    loaded = load(tmp_path, "llama", **fields)
+    assert loaded.trained_length == length
+    rotary = loaded.module.model.rotary_emb
+    before = rotary.inv_freq.clone()
+    for last in (length - 1, 0):
+        rotary(torch.zeros(1, 1, 64), torch.tensor([[last]]))
+        assert torch.equal(rotary.inv_freq, before)
+    rotary(torch.zeros(1, 1, 64), torch.tensor([[length]]))
+    assert not torch.equal(rotary.inv_freq, before), "one token more"
 
 
 @pytest.mark.parametrize(
