@@ -95,6 +95,7 @@ def submits(
     tenant: str,
     deadline_s: float,
     grammar: str = "",
+    salt: str = "",
 ) -> list[ipc.Submit]:
     """Return the sequences to generate: `n` for each prompt, in the order of the choices.
 
@@ -102,6 +103,7 @@ def submits(
         prefix: what their request ids begin with.
         ready: limits of the engine.
         grammar: what each answer is held to; empty for any text.
+        salt: cached prefixes are shared only with requests of the same one, whatever they ask for.
 
     Raises:
         InvalidRequestError: a limit or token id is out of the engine's range.
@@ -119,7 +121,7 @@ def submits(
                     sampling=sampling(wanted, choice, ready.vocab_size),
                     max_tokens=limit,
                     tenant=tenant,
-                    cache_salt=wanted.cache_salt,
+                    cache_salt=f"{salt}\0{wanted.cache_salt}" if salt else wanted.cache_salt,
                     deadline_s=deadline_s,
                     grammar=grammar,
                 )

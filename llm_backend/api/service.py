@@ -126,6 +126,7 @@ class Service:
             tenant=header.get(headers.TENANT, wanted.user),
             deadline_s=self._deadline(header),
             grammar=grammar,
+            salt=header.get(headers.TENANT, ""),
         )
         choices = [self._choice(i, wanted, tools) for i in range(len(submits))]
         head = {"id": answer_id, "created": int(time.time()), "model": self.settings.model_id}

@@ -92,6 +92,18 @@ def test_streamed_is_the_same_text(service: ServiceProcess, expected: list[str])
     assert usage.prompt_tokens_details.cached_tokens  # the first test asked the same
 
 
+def test_tenants_share_no_prefixes(service: ServiceProcess) -> None:
+    body = {"model": MODEL, "prompt": "Once upon a time there was " * 8, "max_tokens": 1}
+
+    def cached(**headers: str) -> int:
+        usage = service.post("/v1/completions", body, **headers).json()["usage"]
+        return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+    tenants = ({}, {"x-isthmus-tenant": "acme"}, {"x-isthmus-tenant": "zeta"})
+    assert [cached(**sent) for sent in tenants] == [0, 0, 0]
+    assert all(cached(**sent) > 0 for sent in tenants)
+
+
 def test_a_seed_makes_sampling_reproducible(service: ServiceProcess) -> None:
     body = {"model": MODEL, "prompt": "Once", "max_tokens": 12, "seed": 7}
     texts = {service.post("/v1/completions", body).text.split('"text": ')[1] for _ in "ab"}

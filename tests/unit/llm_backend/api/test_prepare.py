@@ -21,8 +21,10 @@ def text(**fields: Any) -> TextRequest:
     return TextRequest(model="m", **{"prompt": "a", **fields})
 
 
-def submits(wanted: TextRequest, prompts: list[list[int]]) -> list[ipc.Submit]:
-    return prepare.submits(wanted, prompts, prefix="id", ready=READY, tenant="t", deadline_s=9.0)
+def submits(wanted: TextRequest, prompts: list[list[int]], salt: str = "") -> list[ipc.Submit]:
+    return prepare.submits(
+        wanted, prompts, prefix="id", ready=READY, tenant="t", deadline_s=9.0, salt=salt
+    )
 
 
 def test_n_choices_of_each_prompt_have_ids_and_seeds_of_their_own() -> None:
@@ -57,6 +59,18 @@ def test_every_sampling_field_arrives() -> None:
         0.5, 0.9, 7, 0.1, 1.1, 0.2, 0.3, 3, (8,), True, 2, ((5, -1.5),), 4
     )
     assert submits(wanted, [[1]])[0].cache_salt == "s"
+
+
+def test_no_request_can_name_the_salt_of_another_tenant() -> None:
+    one, other = text(cache_salt="s"), text(cache_salt="acme")
+    salts = [
+        submits(one, [[1]], salt="acme"),
+        submits(one, [[1]], salt="zeta"),
+        submits(text(), [[1]], salt="acme"),
+        submits(other, [[1]], salt="zeta"),
+        submits(other, [[1]]),
+    ]
+    assert len({made[0].cache_salt for made in salts}) == len(salts)
 
 
 def test_defaults_are_openai_s() -> None:
