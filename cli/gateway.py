@@ -29,6 +29,8 @@ PAUSE_S = 1.0
 MAX_PAUSE_S = 30.0
 FULL = (429, 503)
 """Statuses of a gateway that is full or starts, or of a proxy in front of none."""
+PASSING = frozenset({errors.Code.NOT_READY, errors.Code.OVERLOADED, errors.Code.RATE_LIMITED})
+"""Codes of a refusal that passes by itself."""
 RESTART_S = 2.0
 BREAK_PAUSES_S = (0.5, 1.0, 2.0)
 """Pauses before an upload or a job that the connection broke off is taken up again."""
@@ -47,8 +49,8 @@ class Refusal:
 
     @property
     def passes(self) -> bool:
-        """Whether the gateway may think otherwise in a moment."""
-        return self.code == errors.Code.NOT_READY or self.status in FULL
+        """Whether the gateway may think otherwise in a moment; a proxy's page has no code."""
+        return self.code in PASSING or (not self.code and self.status in FULL)
 
 
 class RefusedError(GatewayError):
@@ -65,6 +67,10 @@ class LostError(GatewayError):
 
 class AbsentError(LostError):
     """There was nobody to connect to."""
+
+
+class SilentError(GatewayError):
+    """There is a gateway, which does not answer."""
 
 
 class Gateway:
@@ -98,12 +104,13 @@ class Gateway:
         Raises:
             RefusedError: the gateway does not take it.
             AbsentError: there is no gateway.
-            GatewayError: the connection breaks off again and again, or there is no answer in time.
+            SilentError: it does not answer in time.
+            LostError: the connection breaks off again and again.
             OSError: the file cannot be read.
         """
         patience = MAX_REFUSALS
         while (response := self._upload(name, path, collection)).status_code in FULL:
-            if not patience:
+            if not patience or not _refusal(response).passes:
                 break
             patience -= 1
             time.sleep(min(retry_after(response.headers) or PAUSE_S, MAX_PAUSE_S))
@@ -132,14 +139,16 @@ class Gateway:
         Raises:
             RefusedError: there is no such job.
             AbsentError: there is no gateway.
-            GatewayError: the connection breaks off again and again, or nothing comes in time.
+            SilentError: nothing comes in time.
+            LostError: the connection breaks off again and again.
         """
-        patience = MAX_REFUSALS
+        patience, last = MAX_REFUSALS, dict[str, Any]()
         pauses = iter(BREAK_PAUSES_S)
         while True:
             try:
                 for job in self._events(job_id):
-                    pauses = iter(BREAK_PAUSES_S)
+                    if job != last:  # how it stands is told at each connection: that is no progress
+                        last, pauses = job, iter(BREAK_PAUSES_S)
                     yield job
                     if job["status"] in ENDED:
                         return
@@ -166,6 +175,7 @@ class Gateway:
                     if "id" not in job:
                         raise RefusedError(Refusal(job["error"]["message"], job["error"]["code"]))
                     yield job
+        raise LostError("The progress of the job broke off. Try again.")  # nobody saw its end
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """Return what a GET of `path` answers.
@@ -204,7 +214,7 @@ class Gateway:
                 "or set ISTHMUS_URL to where it is."
             ) from error
         except httpx.TimeoutException as error:
-            raise GatewayError(
+            raise SilentError(
                 f"The gateway at {self._url} does not answer ({type(error).__name__}). Try again."
             ) from error
         except httpx.HTTPError as error:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from cli.errors import GatewayError, UsageError
-from cli.gateway import ENDED, AbsentError, Gateway, RefusedError
+from cli.gateway import ENDED, AbsentError, Gateway, RefusedError, SilentError
 from cli.settings import CliSettings
 from contracts.errors import Code
 from rag_graph.ingest.files import File, find, medium_of
@@ -72,6 +72,7 @@ def run(
 
     Raises:
         AbsentError: the gateway is gone.
+        SilentError: it answers no more.
     """
     waiting: deque[tuple[Future[Outcome], int]] = deque()
     ahead = 0
@@ -88,7 +89,7 @@ def run(
             ahead += size
         while waiting:
             yield waiting.popleft()[0].result()
-    except AbsentError:
+    except (AbsentError, SilentError):
         over.set()
         pool.shutdown(cancel_futures=True)
         yield from _finished(sent for sent, _ in waiting)
@@ -122,8 +123,8 @@ def _upload(gateway: Gateway, file: File, collection: str, on_job: OnJob, over: 
         return _outcome(file, _sent(gateway, file, collection, on_job, over))
     except RefusedError as error:
         return _failure(file, error.refusal.code, str(error))
-    except AbsentError:
-        raise
+    except (AbsentError, SilentError):
+        raise  # no other file would fare better
     except GatewayError as error:
         return Outcome(file.name, "failed", str(error))
     except OSError as error:
@@ -216,6 +217,7 @@ def ingest_all(
 
     Raises:
         AbsentError: the gateway is gone.
+        SilentError: it answers no more.
     """
     report = Report(console, len(files))
     return report.show(run(gateway, files, collection, report.job))

@@ -57,6 +57,8 @@ class Code:
     UPSTREAM_ERROR = "upstream_error"
     OVERLOADED = "overloaded"
     NOT_READY = "not_ready"
+    UNAVAILABLE = "unavailable"
+    """A part that the service stands on does not work: somebody may have to look after it."""
 
 
 STATUS: dict[str, int] = {
@@ -78,6 +80,7 @@ STATUS: dict[str, int] = {
     Code.UPSTREAM_ERROR: 502,
     Code.OVERLOADED: 503,
     Code.NOT_READY: 503,
+    Code.UNAVAILABLE: 503,
     Code.REQUEST_TIMEOUT: 504,
 }
 

@@ -54,7 +54,7 @@ def public_code(error: RagError | ServeAppError) -> str:
     tells every client and load balancer to try again.
     """
     if isinstance(error, _DOWN) and error.code == Code.INTERNAL:
-        return Code.NOT_READY
+        return Code.UNAVAILABLE
     if isinstance(error, LLMUnavailableError) and errors.STATUS[error.code] not in {429, 503}:
         return Code.NOT_READY
     if isinstance(error, LLMRequestError) and errors.STATUS[error.code] in {401, 403}:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from cli.errors import GatewayError
-from cli.gateway import AbsentError, Gateway, LostError, RefusedError
+from cli.gateway import AbsentError, Gateway, LostError, RefusedError, SilentError
 from contracts import sse
 from contracts.errors import Code, envelope
 from tests.unit.cli.conftest import JOB
@@ -77,7 +77,7 @@ def test_an_upload_that_broke_off_is_sent_again(tmp_path: Path, pauses: list[flo
         (httpx.ReadError("reset by peer"), LostError, 4),
         (httpx.ConnectError("refused"), AbsentError, 4),
         (httpx.ConnectTimeout("no route"), AbsentError, 4),
-        (httpx.ReadTimeout("silence"), GatewayError, 1),
+        (httpx.ReadTimeout("silence"), SilentError, 1),
     ],
 )
 def test_an_upload_is_given_up_after_a_few_breaks(
@@ -91,12 +91,31 @@ def test_an_upload_is_given_up_after_a_few_breaks(
 
 
 def test_a_job_whose_stream_broke_off_is_followed_on(pauses: list[float]) -> None:
-    working = {**JOB, "status": "embedding"}
-    broken = [httpx.Response(200, stream=Broken(working)) for _ in range(5)]
+    working = [{**JOB, "status": "embedding", "chunks_done": done} for done in range(5)]
+    broken = [httpx.Response(200, stream=Broken(job)) for job in working]
     whole = httpx.Response(200, content=sse.encode(json.dumps(JOB)))
     with answering(*broken, whole) as one:
-        assert list(one.follow("j1")) == [working] * 5 + [JOB]
+        assert list(one.follow("j1")) == [*working, JOB]
     assert pauses == [0.5] * 5
+
+
+def test_a_job_that_does_not_go_on_is_given_up(pauses: list[float]) -> None:
+    frame = sse.encode(json.dumps({**JOB, "status": "embedding"}))
+    answers = [httpx.Response(200, content=frame) for _ in range(4)]
+    with answering(*answers, httpx.Response(200)) as one, pytest.raises(LostError):
+        list(one.follow("j1"))
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+def test_what_somebody_has_to_look_after_is_not_waited_for(
+    tmp_path: Path, pauses: list[float]
+) -> None:
+    (tmp_path / "a.md").write_text("text")
+    full = envelope(Code.UNAVAILABLE, "The disk is full.").model_dump()
+    refused = httpx.Response(503, json=full, headers={"retry-after": "1"})
+    with answering(refused) as one, pytest.raises(RefusedError, match="The disk is full"):
+        one.add_document("a.md", tmp_path / "a.md", "default")
+    assert pauses == []
 
 
 def test_a_job_is_followed_over_a_restart(pauses: list[float]) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from cli.gateway import AbsentError, Gateway
+from cli.gateway import AbsentError, Gateway, SilentError
 from cli.ingest import ingest_all, run
 from contracts import sse
 from contracts.errors import Code
@@ -109,18 +109,29 @@ def test_a_file_whose_connection_breaks_off_fails_alone(
     assert "1 of 2 files are in the collection." in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("gone", "kind", "message"),
+    [
+        (httpx.ConnectError("refused"), AbsentError, "There is no gateway at http://gateway"),
+        (httpx.ReadTimeout("silence"), SilentError, "The gateway at http://gateway does not"),
+    ],
+)
 def test_a_gateway_that_is_gone_ends_the_run_after_what_was_done(
-    fake: FakeGateway, folder: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeGateway,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gone: Exception,
+    kind: type[Exception],
+    message: str,
 ) -> None:
     monkeypatch.setattr("cli.gateway.BREAK_PAUSES_S", (0.0,))
     monkeypatch.setattr("cli.ingest.AT_ONCE", 1)
     for name in ("c", "d"):
         (folder / f"docs/{name}.md").write_text("text")
     fake.refusals["docs/a.zip"] = (Code.UNREADABLE_DOCUMENT, "It is broken.")
-    gone = httpx.ConnectError("refused")
     gateway = breaking(fake, lambda name: gone if name >= "docs/c.md" else None)
     out = io.StringIO()
-    with pytest.raises(AbsentError, match="There is no gateway at http://gateway"):
+    with pytest.raises(kind, match=message):
         ingest_all(Console(file=out), gateway, list(find([Path("docs")])), "default")
     said = out.getvalue()
     assert "1 of 4 files are in the collection.\n2 were not sent, or had no answer." in said
