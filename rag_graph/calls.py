@@ -121,18 +121,17 @@ async def stream(
     Raises:
         LLMError: the last of the chain failed, or the first that had begun.
     """
-    for entry in decision.chain:
-        begun = False
-        last = entry is decision.chain[-1]
+    for number, entry in enumerate(decision.chain, 1):
+        begun, rest = False, decision.chain[number:]
         asked = request.model_copy(update={"model": entry.name})
-        outputs = _asked(services.llm, asked, deadline, question, spare=not last)
+        outputs = _asked(services.llm, asked, deadline, question, rest)
         try:
             async with aclosing(outputs):
                 async for output in outputs:
                     begun = True
                     yield entry, output
         except (LLMUnavailableError, LLMStreamError) as error:
-            if begun or last:
+            if begun or not rest:
                 raise
             log.warning("The model %s cannot answer, the next is asked: %s", entry.name, error)
         else:
@@ -140,10 +139,15 @@ async def stream(
 
 
 def _asked(
-    llm: LLM, request: ChatCompletionRequest, deadline: float, question: Question, *, spare: bool
+    llm: LLM,
+    request: ChatCompletionRequest,
+    deadline: float,
+    question: Question,
+    rest: Sequence[ModelEntry],
 ) -> AsyncGenerator[Output, None]:
-    """Return what the model of the request says; `spare`: whether another could take over."""
+    """Return what the model of the request says; those of `rest` that are well could take over."""
     if isinstance(llm, ModelRouter):
+        spare = any(llm.healthy(other.name) for other in rest)
         return llm.stream(request, _left(deadline), _headers(question), spare=spare)
     return llm.stream(request, _left(deadline), _headers(question))
 

@@ -267,8 +267,9 @@ class RagSettings(BaseSettings):
     first_token_timeout_s: float = Field(
         default=30.0,
         gt=0,
-        description="Seconds without a word of an LLM endpoint after which another endpoint or "
-        "model is asked, if there is one; longer than a queue at a healthy endpoint.",
+        description="Seconds without text from an LLM endpoint after which another endpoint or "
+        "model is asked, if there is one; longer than a queue at a healthy endpoint, and than a "
+        "model's reasoning before its answer.",
     )
 
     @property

@@ -52,7 +52,7 @@ class Attempt:
         Args:
             endpoint: whom to ask.
             request: what for.
-            hung_s: seconds without a word after which the endpoint counts as failed.
+            hung_s: seconds without text after which the endpoint counts as failed.
             fallback: whether it serves another model than the request names.
             others: whether somebody else could answer: then no longer than `hung_s` is waited.
         """
@@ -66,6 +66,14 @@ class Attempt:
         """Whether a token came."""
         self.failure: LLMError | None = None
         """Why another try may succeed."""
+        self.given_up = False
+        """Whether it might have answered yet, had nobody else been there."""
+
+    def patient(self) -> Attempt:
+        """Return the same try once more, which waits as long as the deadline allows."""
+        return Attempt(
+            self._endpoint, self._request, self._hung_s, fallback=self._fallback, others=False
+        )
 
     async def run(
         self, deadline: float, extra_headers: Mapping[str, str] | None
@@ -91,7 +99,8 @@ class Attempt:
             endpoint.failed(_now(), error)
             raise
         except LLMTimeoutError as error:
-            if not self.started and _now() - begun >= self._hung_s:
+            # The only endpoint may have a long queue, and others nobody to go to.
+            if not (self.started or endpoint.only) and _now() - begun >= self._hung_s:
                 endpoint.failed(_now(), error)
             raise
         endpoint.succeeded()
@@ -104,6 +113,7 @@ class Attempt:
             async with asyncio.timeout(self._patience_s):
                 return await anext(outputs)
         except TimeoutError as error:
+            self.given_up = True
             raise LLMUnavailableError(
                 f"The LLM service at {self._endpoint.client.url} said nothing for "
                 f"{self._patience_s:g} s. If its queue is that long, raise "

@@ -98,6 +98,14 @@ class LLMClient:
                 f"{self.url}/v1/models does not answer as the OpenAI API does. Check RAG_LLM_URL."
             ) from error
 
+    async def has(self, model: str) -> bool:
+        """Whether the service lists `model`.
+
+        Raises:
+            LLMError: it did not answer.
+        """
+        return model in {listed.id for listed in await self.models()}
+
     async def stream(
         self,
         request: ChatCompletionRequest,

@@ -45,6 +45,9 @@ class LLM(Protocol):
     async def models(self) -> list[Model]:
         """Return the models that it answers for."""
 
+    async def has(self, model: str) -> bool:
+        """Whether it may be asked for `model`."""
+
     def stream(
         self,
         request: ChatCompletionRequest,
@@ -55,6 +58,21 @@ class LLM(Protocol):
 
     async def aclose(self) -> None:
         """Close its connections."""
+
+
+async def _models(endpoints: Iterable[Endpoint]) -> list[Model]:
+    """Return the models of the first endpoint that answers.
+
+    Raises:
+        LLMError: none did.
+    """
+    errors: list[LLMError] = []
+    for endpoint in endpoints:
+        try:
+            return await endpoint.client.models()
+        except LLMError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 class LLMPool:
@@ -105,13 +123,22 @@ class LLMPool:
         Raises:
             LLMError: none did.
         """
-        errors: list[LLMError] = []
-        for endpoint in self._all():
-            try:
-                return await endpoint.client.models()
-            except LLMError as error:
-                errors.append(error)
-        raise errors[0]
+        return await _models(self._all())
+
+    async def has(self, model: str) -> bool:
+        """Whether the wanted model's endpoints list `model`.
+
+        While none of them answers, it may be: fallbacks take it for their own.
+
+        Raises:
+            LLMError: none answers, and there are no fallbacks.
+        """
+        try:
+            return model in {listed.id for listed in await _models(self._tiers[0])}
+        except LLMError:
+            if len(self._tiers) == 1:
+                raise
+            return True
 
     async def stream(
         self,
@@ -152,12 +179,21 @@ class LLMPool:
     async def _attempts(
         self, request: ChatCompletionRequest, deadline: float, spare: bool
     ) -> AsyncGenerator[Attempt, None]:
-        """Yield what to try, one after another; all once more where a full service says when."""
-        attempt: Attempt | None = None
+        """Yield what to try, one after another; all once more where a full service says when.
+
+        And one that was given up for others, if it turns out that they cannot answer.
+        """
+        attempt, slow = None, None
         async with aclosing(self._round(request, deadline, spare)) as attempts:
             async for attempt in attempts:
                 yield attempt
-        if spare or attempt is None or not await self._room(attempt.failure, deadline):
+                slow = slow or (attempt if attempt.given_up else None)
+        if spare or attempt is None:
+            return
+        if slow is not None:
+            yield slow.patient()
+            return
+        if not await self._room(attempt.failure, deadline):
             return
         async with aclosing(self._round(request, deadline, spare)) as attempts:
             async for attempt in attempts:

@@ -59,6 +59,10 @@ class ModelRouter:
         pools = self._pools.values()
         return furthest(await asyncio.gather(*(pool.starting() for pool in pools)))
 
+    async def has(self, model: str) -> bool:
+        """Whether the table has `model`, be it well or not."""
+        return model in self._pools
+
     async def models(self) -> list[Model]:
         """Return the models of the table whose endpoints answer.
 

@@ -184,7 +184,7 @@ async def _events(
         asked = question(wanted, sent, key.tenant, named or None)
         return guard.ask(services, key, asked, hold=wanted.stream)
     key.check("ask", None)
-    if wanted.model not in {model.id for model in await services.llm.models()}:
+    if not await services.llm.has(wanted.model):
         message = f"The model {wanted.model!r} does not exist; ask for {served!r}."
         raise RequestError(message, Code.MODEL_NOT_FOUND, "model")
     plain.check(wanted, served)

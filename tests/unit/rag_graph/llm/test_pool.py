@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ async def test_the_deadline_holds_over_all_tries() -> None:
 
 async def test_where_one_says_nothing_another_answers_and_it_is_soon_left_alone() -> None:
     hung, good = mock(fault=Fault.STALL, fault_after_tokens=0), mock()
-    llm = pool([hung, good], first_token_timeout_s=0.05)
+    llm = pool([hung, good], first_token_timeout_s=0.5)
     await asyncio.gather(*(ask(llm) for _ in range(2 * FAILURES_TO_OPEN)))
     assert good.requests == 2 * FAILURES_TO_OPEN
     assert (hung.requests, hung.active) == (FAILURES_TO_OPEN, 0)
@@ -133,6 +134,20 @@ async def test_a_long_queue_is_waited_for_where_nobody_else_could_answer() -> No
     assert (slow.requests, slower.requests) == (2, 1), "the second of them is waited for"
 
 
+async def test_who_was_given_up_is_waited_for_when_the_others_cannot_answer() -> None:
+    slow, broken = mock(time_to_first_token_s=0.3), mock(fault=Fault.SERVER_ERROR)
+    await ask(pool([slow], [broken], first_token_timeout_s=0.05))
+    assert slow.requests == 2
+
+
+async def test_the_deadline_of_a_request_says_nothing_of_the_only_endpoint() -> None:
+    llm = pool([mock(time_to_first_token_s=0.2)], first_token_timeout_s=0.02, only=True)
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(LLMTimeoutError):
+            await ask(llm, 0.05)
+    await ask(llm)
+
+
 async def test_tool_calls_may_take_their_time() -> None:
     slow, other = mock(time_to_first_token_s=0.2), mock()
     request = ToolRequest(model="mock", messages=[Message(role="user", content="one")])
@@ -143,8 +158,8 @@ async def test_tool_calls_may_take_their_time() -> None:
 
 async def test_silence_to_the_deadline_counts_as_a_failure_but_impatience_does_not() -> None:
     hung = mock(fault=Fault.STALL, fault_after_tokens=0)
-    llm = pool([hung], first_token_timeout_s=0.1)
-    for timeout_s, failures in ((0.02, 0), (0.15, 1)):
+    llm = pool([hung], first_token_timeout_s=1)
+    for timeout_s, failures in ((0.02, 0), (1.2, 1)):
         with pytest.raises(LLMTimeoutError):
             await ask(llm, timeout_s)
         assert llm._tiers[0][0].failures == failures
@@ -249,3 +264,13 @@ async def test_models_come_from_the_first_endpoint_that_answers() -> None:
     with pytest.raises(LLMUnavailableError):
         await LLMPool([[dead]]).models()
     await llm.aclose()
+
+
+async def test_a_model_is_unknown_only_if_its_own_endpoints_do_not_list_it() -> None:
+    own, spare = mock(), mock(model="spare")
+    llm = pool([own], [spare])
+    assert [await llm.has(name) for name in ("mock", "spare")] == [True, False]
+    async with aclosing(LLMClient("http://127.0.0.1:1")) as gone:
+        assert await LLMPool([[gone], [gone]]).has("mock"), "the fallback takes it for its own"
+        with pytest.raises(LLMUnavailableError):
+            await LLMPool([[gone]]).has("mock")

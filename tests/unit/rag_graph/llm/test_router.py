@@ -118,3 +118,25 @@ async def test_the_next_model_answers_for_one_that_says_nothing() -> None:
 
 async def no_search(_: SearchQuery) -> list[Passage]:
     return []
+
+
+async def test_a_slow_model_is_waited_for_while_the_others_are_down() -> None:
+    slow = mock("cheap", time_to_first_token_s=0.2)
+    llm = router(0.05, cheap=slow, dear=mock("dear", fault=Fault.SERVER_ERROR))
+    while llm.healthy("dear"):
+        with pytest.raises(LLMUnavailableError):
+            await ask(llm, "dear")
+    services, question = Services(no_search, llm, RagSettings()), Question("one two")
+    said = ChatCompletionRequest(
+        model="any", messages=[ChatMessage(role="user", content="one two")]
+    )
+    deadline = asyncio.get_running_loop().time() + 10
+    decision = Decision((CHEAP, DEAR), "test")
+    async with aclosing(calls.stream(services, question, decision, said, deadline)) as outputs:
+        assert {entry.name async for entry, _ in outputs} == {"cheap"}
+    assert slow.requests == 1
+
+
+async def test_a_model_of_the_table_is_known_while_it_is_down() -> None:
+    llm = router(cheap=mock("cheap", fault=Fault.SERVER_ERROR), dear=mock("dear"))
+    assert [await llm.has(name) for name in ("cheap", "dear", "other")] == [True, True, False]
