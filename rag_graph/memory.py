@@ -91,9 +91,10 @@ class Memory:
                 try:
                     yield Turn(saver, config)
                 finally:  # a turn that fails writes, too
-                    if existed and await _is_alone(saver, config):
+                    found = await _found(saver, config)
+                    if existed and found.alone:
                         await saver.adelete_thread(key)
-                await _prune(saver, key)
+                await _prune(saver, key, found)
 
     async def threads(self, tenant: str) -> list[Thread]:
         """Return a tenant's threads, the latest first, without those that have expired.
@@ -226,29 +227,46 @@ class Memory:
             ) from error
 
 
-async def _is_alone(saver: BaseCheckpointSaver[Any], config: RunnableConfig) -> bool:
-    """Whether of a turn's thread nothing is left but what that turn wrote."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is in a turn's thread after it."""
+
+    own: str
+    """The turn's last checkpoint; "" if there is none."""
+    newest: str
+    """The thread's."""
+    alone: bool
+    """Whether nothing is left but what the turn wrote."""
+
+
+async def _found(saver: BaseCheckpointSaver[Any], config: RunnableConfig) -> _Found:
     thread: RunnableConfig = {"configurable": config["configurable"]}
     turn = config["metadata"]["turn"]
+    own, others = [""], [""]
     async for found in saver.alist(thread):
-        if found.metadata.get("turn") != turn:
-            return False
-    return True
+        ids = own if found.metadata.get("turn") == turn else others
+        ids.append(found.config["configurable"]["checkpoint_id"])
+    return _Found(max(own), max(*own, *others), alone=others == [""])
 
 
-async def _prune(saver: BaseCheckpointSaver[Any], key: str) -> None:
-    """Drop all but a thread's newest checkpoint: each holds the whole conversation."""
+async def _prune(saver: BaseCheckpointSaver[Any], key: str, found: _Found) -> None:
+    """Drop what is older than the turn's checkpoint: each holds the whole conversation.
+
+    Not the turn's own, if another process has written a newer one meanwhile: that one's turn would
+    find itself alone, and take the thread for deleted. PostgreSQL's saver can only keep the newest:
+    there the moment between looking and pruning remains.
+    """
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     if not isinstance(saver, AsyncSqliteSaver):
-        await saver.aprune([key])
+        if found.own == found.newest:
+            await saver.aprune([key])
         return
-    newest = "(SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?)"
     async with saver.lock:  # this saver has no aprune yet; its ids grow with time
         for table in ("checkpoints", "writes"):
             await saver.conn.execute(
-                f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id < {newest}",  # noqa: S608
-                (key, key),
+                f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id < ?",  # noqa: S608
+                (key, found.own),
             )
         await saver.conn.commit()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from contracts.mock_llm import Fault, MockLLM, MockSettings
+from rag_graph import memory
 from rag_graph.errors import LLMStreamError, MemoryStoreError, NotFoundError
 from rag_graph.graph import RagGraph
 from rag_graph.llm.asgi_transport import StreamingASGITransport
@@ -173,6 +174,36 @@ async def test_turns_of_two_replicas_delete_nothing(url: str) -> None:
         async with made.memory.turn("both", "shared"):
             await replica.ask(FIRST, "shared", "both")
         assert (await made.memory.messages("both", "shared"))[0].messages == 4
+
+
+async def test_turns_of_two_replicas_that_end_at_once_delete_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one prunes when the other has written, and before it looks what there is."""
+    url = str(tmp_path / "threads.sqlite")
+    written, pruned = asyncio.Event(), asyncio.Event()
+    found, prune = memory._found, memory._prune
+    async with house(url) as made, house(url) as replica:
+        await made.ask(FIRST, "shared", "at once")
+
+        async def look(saver: Any, config: Any) -> Any:
+            if saver is replica.memory._saver:
+                written.set()
+                await pruned.wait()
+                return await found(saver, config)
+            seen = await found(saver, config)
+            await written.wait()
+            return seen
+
+        async def pruning(*args: Any) -> None:
+            await prune(*args)
+            pruned.set()
+
+        monkeypatch.setattr(memory, "_found", look)
+        monkeypatch.setattr(memory, "_prune", pruning)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(one.ask(FIRST, "shared", "at once") for one in (made, replica)))
+        assert (await made.memory.messages("at once", "shared"))[0].messages >= 4
 
 
 async def test_a_broken_answer_is_not_remembered(url: str) -> None:
