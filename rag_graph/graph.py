@@ -136,5 +136,7 @@ class RagGraph:
                 yield event
             await run
         finally:
-            if run.cancel():  # else it is done
+            if run.cancel():
                 await asyncio.gather(run, return_exceptions=True)
+            elif not run.cancelled():
+                run.exception()  # seen, though nobody may be there to be told
