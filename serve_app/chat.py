@@ -113,7 +113,8 @@ def question(
         message = "Field 'messages': thread_id remembers the earlier turns; send the question only."
         raise RequestError(message, None, "messages")
     if wanted.retrieval == "never":
-        for field in sorted(wanted.model_fields_set & {"filters", "top_k"}):
+        searched = {"filters": wanted.filters.given(), "top_k": wanted.top_k}
+        for field in (name for name, value in searched.items() if value):
             message = f"Field {field!r}: with the retrieval 'never' nothing is searched for."
             raise RequestError(message, None, field)
     return Question(

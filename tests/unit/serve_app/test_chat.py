@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -200,6 +201,7 @@ async def test_fields_of_a_search_are_refused_where_nothing_is_searched(
     client: httpx.AsyncClient, field: dict[str, Any]
 ) -> None:
     assert (await ask(client, retrieval="never")).status_code == 200
+    assert (await ask(client, retrieval="never", top_k=None, filters={})).status_code == 200
     refused = await ask(client, retrieval="never", **field)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, *field)
 
@@ -263,16 +265,18 @@ async def test_a_store_that_fails_is_no_degraded_answer(
     response = await ask(client)
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
-    assert response.json()["error"]["code"] == Code.NOT_READY
+    assert response.json()["error"]["code"] == Code.UNAVAILABLE
     assert "passages" not in response.json()
 
 
 async def test_an_llm_that_is_down_is_no_unknown_model(fakes: Fakes, keys: Keys) -> None:
-    down = {"llm": LLMClient(f"http://127.0.0.1:{free_port()}")}
-    api = create_api(Services(**{**vars(fakes.services(keys)), **down}))
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(api), base_url="http://gateway"
-    ) as client:
+    down = LLMClient(f"http://127.0.0.1:{free_port()}")
+    api = create_api(Services(**{**vars(fakes.services(keys)), "llm": down}))
+    transport = httpx.ASGITransport(api)
+    async with (
+        aclosing(down),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         response = await ask(client, model="mock")
         listed = (await client.get("/v1/models")).json()["data"]
     assert (response.status_code, response.json()["error"]["code"]) == (503, Code.NOT_READY)
