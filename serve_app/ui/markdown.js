@@ -6,7 +6,7 @@ const FENCE = /^\s*```/;
 const HEADING = /^(#{1,6})\s+(.*)$/;
 const ITEM = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
 const QUOTE = /^\s*>\s?(.*)$/;
-const PIPE = /(?<!\\)\|/;
+const HIDDEN = "\0"; // stands for an escaped pipe: browsers of 2022 have no lookbehind in patterns
 const NESTED = 2; // columns further in than its list's first item, an item is in a list of its own
 
 /**
@@ -99,7 +99,7 @@ function readQuote(lines, start, cite) {
 
 /** Whether two lines begin a table: its head, and under each cell of it a rule such as `---`. */
 function startsTable(lines, i) {
-  if (!PIPE.test(lines[i]) || i + 1 === lines.length) return false;
+  if (!masked(lines[i]).includes("|") || i + 1 === lines.length) return false;
   const rules = cells(lines[i + 1]);
   return rules.length === cells(lines[i]).length && rules.every((rule) => /^:?-+:?$/.test(rule));
 }
@@ -110,7 +110,7 @@ function readTable(lines, start, cite) {
   table.createTHead().append(tableRow("th", head, cite));
   const body = table.createTBody();
   let i = start + 2;
-  for (; i < lines.length && PIPE.test(lines[i]); i += 1) {
+  for (; i < lines.length && masked(lines[i]).includes("|"); i += 1) {
     const found = cells(lines[i]);
     body.append(tableRow("td", head.map((_, column) => found[column] ?? ""), cite));
   }
@@ -128,8 +128,13 @@ function tableRow(kind, texts, cite) {
 }
 
 function cells(line) {
-  const inner = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
-  return inner.split(PIPE).map((cell) => cell.trim().replaceAll("\\|", "|"));
+  const inner = masked(line).trim().replace(/^\|/, "").replace(/\|$/, "");
+  return inner.split("|").map((cell) => cell.trim().replaceAll(HIDDEN, "|"));
+}
+
+/** Returns a line of a table with its pipes that are text, `\|`, hidden. */
+function masked(line) {
+  return line.replaceAll("\\|", HIDDEN);
 }
 
 /** Returns an element with `text`, its marks and markers made elements. */
