@@ -55,10 +55,12 @@ def serving(keys: Keys) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_for(lambda: server.started, 10, "the gateway over fakes listens")
-    yield f"http://127.0.0.1:{config.port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        wait_for(lambda: server.started, 10, "the gateway over fakes listens")
+        yield f"http://127.0.0.1:{config.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def script(page: Page, path: str, *answers: Mapping[str, Any] | str) -> list[Request]:

@@ -30,9 +30,11 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
     config.write_text(adapted.replace(f"{haproxy.REQUEST_TIMEOUT_S}s", "1s"))
     with subprocess.Popen([haproxy.PROGRAM, "-db", "-f", str(config)]) as proxy:
-        wait_for(lambda: _listens(port), 10, "HAProxy listens")
-        yield port
-        proxy.terminate()
+        try:
+            wait_for(lambda: _listens(port), 10, "HAProxy listens")
+            yield port
+        finally:
+            proxy.terminate()
 
 
 def _listens(port: int) -> bool:

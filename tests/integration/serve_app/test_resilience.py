@@ -212,9 +212,9 @@ async def test_a_flood_is_refused_at_once_and_a_quiet_tenant_is_served(system: C
     assert {o.status for o in flooded} <= {200, 429, 503}
     # First come, first served, most of the quiet tenant's would be refused, as the flood's are.
     assert len(refused) > len(flooded) / 2
-    assert load.percentile(refused, 0.5) < 1000, "refused at once, not after a wait"
-    served = sum(o.status == 200 for o in flooded)
-    assert served + len(quiet) > 36, "half of what the LLM can give in 12 s, at least"
+    served = [o.seconds for o in flooded if o.status == 200]
+    assert load.percentile(refused, 0.5) < load.percentile(served, 0.5) / 2, "refused at once"
+    assert len(served) > len(alone), "eight at a time, not one"
 
 
 async def test_a_tenant_sees_nothing_of_another(system: Cluster) -> None:
