@@ -40,7 +40,9 @@ def test_the_cache_has_the_size_that_was_asked_for(tiny_llama: Path, kernel_cach
 
 
 def test_a_context_beyond_the_models_is_refused(tiny_llama: Path, kernel_cache: Path) -> None:
-    with pytest.raises(EngineStartError, match="beyond the 512 tokens that the model was trained"):
+    with pytest.raises(
+        EngineStartError, match="beyond the 512 tokens that the model can be served with"
+    ):
         load(tiny_llama, kernel_cache, max_model_len=513)
 
 
