@@ -9,6 +9,7 @@ stream fails after its status line has left.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ STATUS: dict[str, int] = {
 RETRYABLE = frozenset({Code.RATE_LIMITED, Code.OVERLOADED, Code.NOT_READY, Code.UPSTREAM_ERROR})
 """Codes after which the same request may succeed if sent again later."""
 
+_TRIED = re.compile(r"str|(list|function-after)\[.*\]")
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -140,10 +142,13 @@ def from_validation_error(error: ValidationError) -> ErrorBody:
 
 
 def _param(location: Sequence[Any]) -> str | None:
-    """Render ("messages", 0, "content") as "messages[0].content"."""
+    """Render ("messages", 0, "content") as "messages[0].content".
+
+    Left out is what pydantic adds where a field may be of several types: which of them it tried.
+    """
     text = ""
     for i, part in enumerate(location):
-        if i == 0 and part == "body":
+        if (i == 0 and part == "body") or (i and isinstance(part, str) and _TRIED.fullmatch(part)):
             continue
         if isinstance(part, int):
             text += f"[{part}]"

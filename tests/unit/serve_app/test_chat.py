@@ -307,7 +307,9 @@ async def test_half_a_character_is_refused(
         "/v1/chat/completions", content=raw, headers={"content-type": "application/json"}
     )
     assert response.status_code == 400
-    assert response.json()["error"]["param"].startswith(("messages", "stop", "filters"))
+    error = response.json()["error"]
+    assert error["param"] in {"messages[0].content", "stop", "filters.source"}
+    assert error["message"].startswith(f"Field '{error['param']}': ")
 
 
 @pytest.mark.parametrize("model", ["isthmus", "mock"])
