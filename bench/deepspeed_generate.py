@@ -53,7 +53,7 @@ class Baseline:
     async def _frames(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
         inputs = self._tokenizer.apply_chat_template(
             body["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        ).to(self._engine.module.device)
         frames = ChatFrames("baseline", int(time.time()), "baseline")
         async with self._lock:
             streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, timeout=120)

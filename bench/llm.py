@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--vllm", type=Path)
     parser.add_argument("--llama-server", type=Path)
     parser.add_argument("--gguf", type=Path)
@@ -146,17 +148,21 @@ def main() -> None:
 
 
 def _makers(arguments: argparse.Namespace) -> list[Callable[[int], Peer]]:
-    model, dtype = arguments.model_dir, arguments.dtype
+    model, dtype, device = arguments.model_dir, arguments.dtype, arguments.device
+    variants: list[dict[str, Any]] = (
+        [{}, {"tensor_parallel": 2}] if device == "cpu" else [{}, {"kernels": "plain"}]
+    )
     makers: list[Callable[[int], Peer]] = [
-        lambda port: peers.isthmus(model, port, dtype=dtype),
-        lambda port: peers.isthmus(model, port, dtype=dtype, tensor_parallel=2),
+        partial(peers.isthmus, model, dtype=dtype, device=device, **variant) for variant in variants
     ]
     if arguments.vllm:
         makers.append(lambda port: peers.vllm(arguments.vllm, model, port))
     if arguments.llama_server:
         makers.append(lambda port: peers.llama_cpp(arguments.llama_server, arguments.gguf, port))
     if arguments.transformers:
-        makers.append(lambda port: peers.transformers_serve(arguments.transformers, model, port))
+        makers.append(
+            lambda port: peers.transformers_serve(arguments.transformers, model, port, device)
+        )
     if arguments.deepspeed_generate:
         makers.append(lambda port: peers.deepspeed_generate(model, port))
     return makers

@@ -17,6 +17,9 @@ THREADS = str(os.cpu_count() or 1)
 MAX_CLIENTS = 32
 REQUESTS = {1: 6, 8: 24, 32: 64}
 """Requests sent at each number of clients; servers that would take minutes get fewer."""
+GPU_REQUESTS = {1: 8, 8: 64, 32: 256, 128: 1024}
+"""The same on a GPU."""
+GPU_SETTINGS = {"LLM_DEVICE": "cuda", "LLM_KV_CACHE_MIB": "16384", "LLM_MAX_NUM_SEQS": "128"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,18 @@ class Peer:
     requests: Mapping[int, int] = field(default_factory=lambda: REQUESTS)
 
 
-def isthmus(model_dir: Path, port: int, *, tensor_parallel: int = 1, dtype: str) -> Peer:
+def isthmus(
+    model_dir: Path,
+    port: int,
+    *,
+    dtype: str,
+    tensor_parallel: int = 1,
+    device: str = "cpu",
+    kernels: str = "auto",
+) -> Peer:
     """Our LLM service with `tensor_parallel` ranks."""
     suffix = f", TP={tensor_parallel}" if tensor_parallel > 1 else ""
+    suffix += ", plain torch" if kernels == "plain" else ""
     return Peer(
         name=f"isthmus {dtype}{suffix}",
         command=[sys.executable, "-m", "llm_backend.inference_server"],
@@ -51,7 +63,10 @@ def isthmus(model_dir: Path, port: int, *, tensor_parallel: int = 1, dtype: str)
             "LLM_PORT": str(port),
             "LLM_DTYPE": dtype,
             "LLM_TENSOR_PARALLEL": str(tensor_parallel),
+            "LLM_KERNELS": kernels,
+            **(GPU_SETTINGS if device == "cuda" else {}),
         },
+        requests=REQUESTS if device == "cpu" else GPU_REQUESTS,
     )
 
 
@@ -82,9 +97,9 @@ def llama_cpp(executable: Path, gguf: Path, port: int) -> Peer:
     )
 
 
-def transformers_serve(executable: Path, model_dir: Path, port: int) -> Peer:
+def transformers_serve(executable: Path, model_dir: Path, port: int, device: str = "cpu") -> Peer:
     """`transformers serve` with continuous batching."""
-    flags = ["--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"]
+    flags = ["--continuous-batching", "--device", device, "--dtype", "bfloat16"]
     limits = ["--cb-max-memory-percent", "0.1", "--attn-implementation", "sdpa"]
     return Peer(
         name="transformers serve bf16",
@@ -92,7 +107,7 @@ def transformers_serve(executable: Path, model_dir: Path, port: int) -> Peer:
         ready_path="/health",
         model=str(model_dir),
         extra={"generation_config": '{"eos_token_id": null, "max_new_tokens": 64}'},
-        requests={1: 3, 8: 16, 32: 32},
+        requests={1: 3, 8: 16, 32: 32} if device == "cpu" else {1: 4, 8: 32, 32: 128},
     )
 
 

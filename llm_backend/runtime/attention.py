@@ -1,14 +1,14 @@
 """Attention over the paged KV cache, for any Hugging Face decoder.
 
-The model runs on the step's tokens laid end to end, [1, tokens], and calls `paged_attention`
-through `AttentionInterface` in every layer. Which token belongs to whom, and where its keys and
-values go, travels beside it as a `RaggedBatch`.
+The model runs on the step's tokens laid end to end, [1, tokens], and comes here through
+`AttentionInterface` in every layer. Which token belongs to whom, and where its keys and values go,
+travels beside them as a `Batch`: here the one in plain torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,25 @@ from llm_backend.engine.plan import StepPlan
 from llm_backend.errors import EngineStartError
 
 NAME = "isthmus_paged"
+
+
+class Batch(Protocol):
+    """A step, as the attention layers see it."""
+
+    def attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        """Compute one layer's attention.
+
+        Args:
+            module: the attention layer, for its `layer_idx`.
+            query: [1, query heads, tokens, head size].
+            key: [1, heads, tokens, head size]; likewise `value`.
+            options: transformers' own; `scaling` of the scores, None is 1 / sqrt(head size).
+
+        Returns:
+            [1, tokens, query heads, head size].
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,40 @@ class RaggedBatch:
             prefills=list(_prefills(plan, contexts, device)),
         )
 
+    def attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        """Write the step's keys and values in place, then let every token look at its own context.
+
+        See `Batch.attend`.
+        """
+        cache = self.caches[int(module.layer_idx)]  # type: ignore[arg-type]
+        scaling = options.get("scaling")
+        cache.keys[self.slots] = key[0].transpose(0, 1)
+        cache.values[self.slots] = value[0].transpose(0, 1)
+        out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
+        if self.num_decodes:
+            attended = scaled_dot_product_attention(
+                query[0, :, : self.num_decodes].transpose(0, 1)[:, :, None],
+                cache.keys[self.decode_slots].transpose(1, 2),
+                cache.values[self.decode_slots].transpose(1, 2),
+                attn_mask=self.decode_mask,
+                scale=scaling,
+                enable_gqa=True,
+            )
+            out[: self.num_decodes] = attended[:, :, 0]
+        for prefill in self.prefills:
+            attended = scaled_dot_product_attention(
+                query[:, :, prefill.rows],
+                cache.keys[prefill.slots].transpose(0, 1)[None],
+                cache.values[prefill.slots].transpose(0, 1)[None],
+                attn_mask=prefill.mask,
+                scale=scaling,
+                enable_gqa=True,
+            )
+            out[prefill.rows] = attended[0].transpose(0, 1)
+        return out[None]
+
 
 def _context_slots(plan: StepPlan, block_size: int) -> list[Tensor]:
     """Return, for each sequence, the slots of its tokens up to the last one of this step."""
@@ -114,57 +167,6 @@ def _prefills(plan: StepPlan, contexts: list[Tensor], device: torch.device) -> l
         prefills.append(Prefill(slice(row, row + length), contexts[i].to(device), mask.to(device)))
         row += length
     return prefills
-
-
-def paged_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float | None = None,
-    batch: RaggedBatch,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Write the step's keys and values in place, then let every token look at its own context.
-
-    Args:
-        module: the attention layer, for its `layer_idx`.
-        query: [1, query heads, tokens, head size].
-        key: [1, heads, tokens, head size]; likewise `value`.
-        attention_mask: always None, see `register`.
-        scaling: of the scores; None is 1 / sqrt(head size).
-        batch: the step.
-
-    Returns:
-        [1, tokens, query heads, head size], and None for the weights.
-    """
-    cache = batch.caches[int(module.layer_idx)]  # type: ignore[arg-type]
-    cache.keys[batch.slots] = key[0].transpose(0, 1)
-    cache.values[batch.slots] = value[0].transpose(0, 1)
-    out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
-    if batch.num_decodes:
-        attended = scaled_dot_product_attention(
-            query[0, :, : batch.num_decodes].transpose(0, 1)[:, :, None],
-            cache.keys[batch.decode_slots].transpose(1, 2),
-            cache.values[batch.decode_slots].transpose(1, 2),
-            attn_mask=batch.decode_mask,
-            scale=scaling,
-            enable_gqa=True,
-        )
-        out[: batch.num_decodes] = attended[:, :, 0]
-    for prefill in batch.prefills:
-        attended = scaled_dot_product_attention(
-            query[:, :, prefill.rows],
-            cache.keys[prefill.slots].transpose(0, 1)[None],
-            cache.values[prefill.slots].transpose(0, 1)[None],
-            attn_mask=prefill.mask,
-            scale=scaling,
-            enable_gqa=True,
-        )
-        out[prefill.rows] = attended[0].transpose(0, 1)
-    return out[None], None
 
 
 @dataclass(slots=True)
@@ -206,14 +208,12 @@ def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    _: Tensor | None,
     *,
-    batch: RaggedBatch | ShapeProbe,
+    batch: Batch,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    if isinstance(batch, ShapeProbe):
-        return batch.attend(module, query, key, value, options), None
-    return paged_attention(module, query, key, value, attention_mask, batch=batch, **options)
+    return batch.attend(module, query, key, value, options), None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -42,7 +42,7 @@ class LoadedModel:
     """One rank's shard of a model.
 
     Attributes:
-        module: called with token ids [1, tokens], positions and a `RaggedBatch`.
+        module: called with token ids [1, tokens], positions and a `Batch`.
         vocab_size: of the logits.
         eos_token_ids: tokens that end an answer.
         trained_length: context length in tokens that the model was trained for, as far as its
@@ -60,7 +60,7 @@ class LoadedModel:
         self,
         tokens: Tensor,
         positions: Tensor,
-        batch: attention.RaggedBatch | attention.ShapeProbe,
+        batch: attention.Batch,
         sampled_rows: Tensor,
     ) -> Tensor:
         """Run the step's tokens and return the logits after `sampled_rows`.

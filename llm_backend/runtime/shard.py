@@ -18,6 +18,7 @@ from llm_backend.runtime.attention import LayerCache
 from llm_backend.runtime.fast.library import UnavailableError
 from llm_backend.runtime.fast.llama import Sizes
 from llm_backend.runtime.fast.runner import FastRunner, prepare
+from llm_backend.runtime.gpu.inputs import Capacity
 from llm_backend.runtime.progress import Progress
 from llm_backend.runtime.ranks import Rank, StepRunner
 from llm_backend.runtime.runner import Runner
@@ -68,17 +69,9 @@ def load(model_dir: Path, settings: LlmSettings, rank: Rank, progress: Progress)
     num_blocks = settings.kv_cache_mib * _MIB // all_block_bytes
     caches = runner.allocate(shapes, num_blocks * settings.block_size, dtype, device)
     max_model_len = _context_length(settings, loaded, num_blocks * settings.block_size)
-    sizes = Sizes(
-        block_size=settings.block_size,
-        max_tokens=settings.step_tokens,
-        max_context=max_model_len,
-        ranks=rank.size,
-        threads=torch.get_num_threads(),
-        rank=rank.index,
-    )
     return Shard(
         model=loaded,
-        runner=_runner(settings, loaded, caches, sizes, rank, progress),
+        runner=_runner(settings, loaded, caches, max_model_len, rank, progress),
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         kv_cache_bytes=num_blocks * all_block_bytes,
@@ -90,27 +83,81 @@ def _runner(
     settings: LlmSettings,
     loaded: model.LoadedModel,
     caches: list[LayerCache],
-    sizes: Sizes,
+    max_model_len: int,
     rank: Rank,
     progress: Progress,
 ) -> StepRunner:
-    """Return what runs the steps: the C++ kernels where every rank can, else plain torch."""
+    """Return what runs the steps: kernels where they fit the model and the machine."""
+    device = _device(settings, rank)
+    if settings.kernels == "auto":
+        kernels = _cpu_kernels if device.type == "cpu" else _gpu_kernels
+        found = kernels(settings, loaded, caches, max_model_len, rank, progress)
+        if found is not None:
+            return found
+    return Runner(loaded, caches, settings.block_size, device, progress)
+
+
+def _cpu_kernels(
+    settings: LlmSettings,
+    loaded: model.LoadedModel,
+    caches: list[LayerCache],
+    max_model_len: int,
+    rank: Rank,
+    progress: Progress,
+) -> StepRunner | None:
+    """Return what runs steps in C++, or None where not every rank can."""
+    progress.report("preparing the CPU kernels", 95)
+    sizes = Sizes(
+        block_size=settings.block_size,
+        max_tokens=settings.step_tokens,
+        max_context=max_model_len,
+        ranks=rank.size,
+        threads=torch.get_num_threads(),
+        rank=rank.index,
+    )
     prepared = None
-    if settings.kernels == "auto" and settings.device == "cpu":
-        progress.report("preparing the CPU kernels", 95)
-        try:
-            prepared = prepare(loaded, sizes, settings.cache_dir)
-        except UnavailableError as reason:
-            print(f"Plain torch instead of the CPU kernels: {reason}.", file=sys.stderr)  # noqa: T201
+    try:
+        prepared = prepare(loaded, sizes, settings.cache_dir)
+    except UnavailableError as reason:
+        print(f"Plain torch instead of the CPU kernels: {reason}.", file=sys.stderr)  # noqa: T201
     everywhere = _sum(int(prepared is not None), rank) == rank.size
     if prepared is None or not everywhere:
-        return Runner(loaded, caches, settings.block_size, _device(settings, rank), progress)
+        return None
     # What torch still does is small; its idle threads would spin beside the kernels'.
     torch.set_num_threads(1)
     shared = shared_memory.allocate(rank, prepared.shared_bytes(sizes))
     fast = FastRunner(prepared, loaded, caches, sizes, progress, shared)
     _give_back()
     return fast
+
+
+def _gpu_kernels(
+    settings: LlmSettings,
+    loaded: model.LoadedModel,
+    caches: list[LayerCache],
+    max_model_len: int,
+    rank: Rank,
+    progress: Progress,
+) -> StepRunner | None:
+    """Return what runs steps through the Triton kernel, or None without Triton."""
+    try:
+        from llm_backend.runtime.gpu.runner import CaptureError, GpuRunner  # needs Triton
+    except ImportError as error:
+        print(f"Plain torch instead of the GPU kernels: {error}.", file=sys.stderr)  # noqa: T201
+        return None
+    capacity = Capacity(
+        tokens=settings.step_tokens,
+        sequences=settings.max_num_seqs,
+        context=max_model_len,
+        block_size=settings.block_size,
+    )
+    gpu = GpuRunner(loaded, caches, capacity, _device(settings, rank), progress)
+    if rank.size == 1:  # NCCL within a graph has not been seen working
+        try:
+            gpu.capture()
+        except CaptureError as error:
+            print(f"No CUDA graphs for this model: {error}.", file=sys.stderr)  # noqa: T201
+    return gpu
 
 
 def _give_back() -> None:

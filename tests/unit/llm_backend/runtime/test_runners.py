@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,16 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from llm_backend.engine.plan import StepPlan
-from llm_backend.engine.scheduler import Chunk
-from llm_backend.engine.sequence import Sequence
 from llm_backend.errors import EngineStartError, ModelInvalidError
 from llm_backend.runtime import model, runner
 from llm_backend.runtime.fast import library
 from llm_backend.runtime.fast.library import UnavailableError
 from llm_backend.runtime.fast.llama import Sizes
 from llm_backend.runtime.fast.runner import FastRunner, prepare
-from llm_backend.runtime.ipc import SamplingParams
 from llm_backend.runtime.progress import Progress
 from llm_backend.runtime.ranks import StepRunner
+from tests.support.steps import BLOCK, NUM_BLOCKS, random_steps
 
-BLOCK = 16
-NUM_BLOCKS = 64
 CPU = torch.device("cpu")
 
 Make = Callable[[Path, Path], StepRunner]
@@ -80,31 +74,6 @@ def reference(tiny_llama: Path) -> Callable[[list[int]], Tensor]:
     return logits
 
 
-def steps(seed: int) -> Iterator[tuple[StepPlan, list[list[int]]]]:
-    """Yield plans that mix decodes and prefill chunks, with the tokens that each sample ends."""
-    dice = random.Random(seed)
-    free = dice.sample(range(NUM_BLOCKS), NUM_BLOCKS)
-    sequences = []
-    for i in range(6):
-        made = Sequence(
-            str(i), dice.choices(range(128), k=dice.randrange(1, 120)), SamplingParams(), 500
-        )
-        made.blocks = [free.pop() for _ in range(9)]
-        sequences.append(made)
-    for _ in range(6):
-        going = dice.sample(sequences, dice.randrange(1, 7))
-        chunks = [
-            Chunk(s, dice.choice([s.num_uncomputed, -(-s.num_uncomputed // 2)])) for s in going
-        ]
-        chunks.sort(key=lambda c: c.length)
-        sampled = [c.sequence for c in chunks if c.samples]
-        yield StepPlan.of(chunks), [list(s.tokens) for s in sampled]
-        for chunk in chunks:
-            chunk.sequence.num_computed += chunk.length
-        for each in sampled:
-            each.tokens.append(dice.randrange(128))
-
-
 @pytest.mark.parametrize(
     ("make", "tolerance"),
     [
@@ -126,7 +95,7 @@ def test_a_ragged_step_equals_each_sequence_alone(
     running = make(tiny_llama, kernel_cache)
     compared = 0
     for seed in range(3):
-        for plan, sampled in steps(seed):
+        for plan, sampled in random_steps(seed):
             logits = running.run(plan)
             assert logits.shape == (len(sampled), 128)
             for row, tokens in zip(logits, sampled, strict=True):
@@ -150,7 +119,7 @@ def test_a_head_that_is_the_embedding_is_held_once(
     prepared = prepare(loaded, sizes, kernel_cache)
     assert prepared.llama.is_tied
     running = FastRunner(prepared, loaded, caches(loaded, dtype), sizes, Progress(None))
-    for plan, sampled in steps(0):
+    for plan, sampled in random_steps(0):
         for row, tokens in zip(running.run(plan), sampled, strict=True):
             with torch.inference_mode():
                 want = whole(torch.tensor([tokens])).logits[0, -1]
