@@ -1,4 +1,4 @@
-"""How long steps take on a GPU: with the kernels and CUDA graphs, without graphs, in plain torch.
+"""How long steps take on a GPU: with kernels and CUDA graphs, without graphs, in plain torch.
 
     python -m bench.gpu_steps --shape 135m --profile
 
@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from llm_backend.engine.plan import StepPlan
 from llm_backend.runtime import model, runner
+from llm_backend.runtime.gpu import norms
 from llm_backend.runtime.gpu.inputs import Capacity
 from llm_backend.runtime.gpu.runner import GpuRunner
 from llm_backend.runtime.progress import Progress
@@ -105,15 +106,20 @@ def main() -> None:
         torch.cuda.empty_cache()
         loaded = model.load(Path(directory), torch.bfloat16, 1, lambda *_: None, DEVICE)
     caches = runner.allocate(model.probe(loaded, DEVICE), 128 * 1024, torch.bfloat16, DEVICE)
-    eager = GpuRunner(loaded, caches, CAPACITY, DEVICE, Progress(None))
-    graphs = GpuRunner(loaded, caches, CAPACITY, DEVICE, Progress(None))
+    plain = runner.Runner(loaded, caches, BLOCK, DEVICE, Progress(None))
+    eager, unfused, graphs = (
+        GpuRunner(loaded, caches, CAPACITY, DEVICE, Progress(None)) for _ in range(3)
+    )
+    unfused.capture()  # a graph keeps the kernels that it was captured with
+    print(f"{norms.fuse(loaded.module)} norms fused")
     start = time.perf_counter()
     graphs.capture()
     print(f"graphs captured in {time.perf_counter() - start:.1f} s")
     runners: dict[str, StepRunner] = {
         "graphs": graphs,
+        "graphs, Hugging Face's norms": unfused,
         "no graphs": eager,
-        "plain": runner.Runner(loaded, caches, BLOCK, DEVICE, Progress(None)),
+        "plain torch": plain,
     }
     print(f"{given.shape}, {torch.cuda.get_device_name()}, ms: {', '.join(runners)}")
     for name, each in PLANS.items():

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from llm_backend.engine.plan import StepPlan
 from llm_backend.errors import EngineStartError
@@ -198,9 +198,12 @@ class ShapeProbe:
 
 
 def register() -> None:
-    """Make the attention known to transformers as `NAME`; it needs no mask from the model."""
+    """Make the attention known to transformers as `NAME`.
+
+    A mask function of that name is left out on purpose: without one, no mask is made, nor are the
+    positions searched for packed sequences, for which the host would wait for the GPU.
+    """
     AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
 
 
 def _attention(
@@ -214,7 +217,3 @@ def _attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     return batch.attend(module, query, key, value, options), None
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None

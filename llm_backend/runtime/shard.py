@@ -18,6 +18,7 @@ from llm_backend.runtime.attention import LayerCache
 from llm_backend.runtime.fast.library import UnavailableError
 from llm_backend.runtime.fast.llama import Sizes
 from llm_backend.runtime.fast.runner import FastRunner, prepare
+from llm_backend.runtime.gpu import norms
 from llm_backend.runtime.gpu.inputs import Capacity
 from llm_backend.runtime.progress import Progress
 from llm_backend.runtime.ranks import Rank, StepRunner
@@ -151,6 +152,7 @@ def _gpu_kernels(
         context=max_model_len,
         block_size=settings.block_size,
     )
+    norms.fuse(loaded.module)
     gpu = GpuRunner(loaded, caches, capacity, _device(settings, rank), progress)
     if rank.size == 1:  # NCCL within a graph has not been seen working
         try:

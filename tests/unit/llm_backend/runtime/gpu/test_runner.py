@@ -13,6 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llm_backend.runtime import model, runner
+from llm_backend.runtime.gpu import norms
 from llm_backend.runtime.gpu.inputs import Capacity
 from llm_backend.runtime.progress import Progress
 from tests.support.steps import BLOCK, NUM_BLOCKS, VOCABULARY, random_steps
@@ -49,6 +50,7 @@ def gpu_runner(directory: Path, dtype: torch.dtype) -> GpuRunner:
     loaded = model.load(directory, dtype, 1, lambda *_: None, DEVICE)
     shapes = model.probe(loaded, DEVICE)
     caches = runner.allocate(shapes, NUM_BLOCKS * BLOCK, dtype, DEVICE)
+    norms.fuse(loaded.module)
     return GpuRunner(loaded, caches, CAPACITY, DEVICE, Progress(None))
 
 
