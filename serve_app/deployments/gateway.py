@@ -11,6 +11,7 @@ from rag_graph.settings import RagSettings
 from serve_app.autoscaling import WAITING
 from serve_app.deployments.ingestor import IngestorReplica
 from serve_app.deployments.retriever import RetrieverReplica
+from serve_app.garbage import collect_rarely
 from serve_app.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class GatewayReplica:
         from serve_app.oidc import Provider
         from serve_app.services import Services
 
+        collect_rarely()
         retrievers, ingestors = Remote(retriever), Remote(ingestor)
         search = partial(retrievers.call, "search")
         llm, memory = connect(rag), Memory(rag)

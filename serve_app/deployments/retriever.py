@@ -6,6 +6,7 @@ from typing import Any
 
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, SearchQuery
+from serve_app.garbage import collect_rarely
 
 
 class RetrieverReplica:
@@ -17,6 +18,7 @@ class RetrieverReplica:
         from rag_graph.retrieval.catalog import Catalog
         from rag_graph.retrieval.retriever import Retriever
 
+        collect_rarely()
         self._retriever = await Retriever.open(settings)
         self._catalog = Catalog(self._retriever.store)
 
