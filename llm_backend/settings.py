@@ -79,7 +79,8 @@ class LlmSettings(BaseSettings):
     )
     kernels: Literal["auto", "plain"] = Field(
         default="auto",
-        description="auto: C++ kernels on CPUs, for models of Llama's shape; plain: torch only.",
+        description="auto: C++ kernels on CPUs, for models of Llama's shape, and Triton's and CUDA "
+        "graphs on GPUs; plain: torch only.",
     )
     prefix_cache: bool = Field(default=True, description="Reuse the KV blocks of shared prefixes.")
 

@@ -70,11 +70,17 @@ class Inputs:
             for piece, shape in zip(torch.split(self._device, sizes), shapes, strict=True)
         ]
         self.tokens, self.positions, self.slots, self.sampled, self.tiles, self.table = views
-        self.slots.fill_(-1)  # graphs are captured before there is a step
         self._arrays = [
             piece.view(shape).numpy()
             for piece, shape in zip(torch.split(self._host, sizes), shapes, strict=True)
         ]
+
+        self.clear()
+
+    def clear(self) -> None:
+        """Bring a step without tokens: its rows are valid at every size, and nothing is written."""
+        self._device.zero_()
+        self.slots.fill_(-1)
 
     def fill(self, plan: StepPlan, tile_rows: int) -> None:
         """Bring a plan to the device.

@@ -59,6 +59,7 @@ class GpuRunner:
             CaptureError: the model waits for the GPU to decide how to go on, as mixtures of
                 experts may. It runs without graphs as before.
         """
+        self._inputs.clear()
         sizes = list(self._sizes)
         self._compute(sizes[0])  # what is made at the first use is no matter
         with _waiting_refused():
@@ -122,8 +123,7 @@ class GpuRunner:
 def _waiting_refused() -> Iterator[None]:
     """Raise CaptureError where the block waits for the GPU.
 
-    During a capture that would be an error as well, after which the graph cannot be disposed of:
-    its destructor ends the process (torch 2.11).
+    It would fail during the capture as well, and leave half a graph behind.
     """
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")

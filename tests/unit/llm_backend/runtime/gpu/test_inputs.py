@@ -57,7 +57,12 @@ def test_rows_that_sample_come_first_and_the_rest_are_valid_rows() -> None:
         assert inputs.sampled.tolist() == wanted + [0] * (CAPACITY.sequences - len(wanted))
 
 
-def test_before_the_first_step_nothing_is_written_or_attended() -> None:
+@pytest.mark.parametrize("used", [False, True])
+def test_what_graphs_are_captured_with_writes_and_attends_nothing(used: bool) -> None:
     inputs = Inputs(CAPACITY, torch.device("cpu"))
+    if used:
+        inputs.fill(next(random_steps(0))[0], 16)
+        inputs.clear()
     assert (inputs.slots == -1).all()
     assert (inputs.tiles == 0).all()
+    assert (inputs.sampled == 0).all()  # a row of every size
