@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -87,6 +87,33 @@ STATUS: dict[str, int] = {
 
 RETRYABLE = frozenset({Code.RATE_LIMITED, Code.OVERLOADED, Code.NOT_READY, Code.UPSTREAM_ERROR})
 """Codes after which the same request may succeed if sent again later."""
+
+
+class CodedError(Exception):
+    """An error that knows its envelope: the sentence, a `Code`, the field at fault.
+
+    Its arguments are positional only: keyword-only ones do not survive the pickling that Ray does.
+    """
+
+    default_code: ClassVar[str] = Code.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, code, param, retry_after)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+        self.retry_after = retry_after
+        """Seconds after which trying again is worth it."""
+
+    def __str__(self) -> str:
+        return self.message
+
 
 _TRIED = re.compile(r"str|(list|function-after)\[.*\]")
 _TYPES = {

@@ -32,32 +32,11 @@ takes positional arguments only: keyword-only ones do not survive the pickling t
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from contracts.errors import Code
+from contracts.errors import Code, CodedError
 
 
-class RagError(Exception):
+class RagError(CodedError):
     """Base of the tree. `code` names the failure for programs, `param` the field at fault."""
-
-    default_code: ClassVar[str] = Code.INTERNAL
-
-    def __init__(
-        self,
-        message: str,
-        code: str | None = None,
-        param: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, code, param, retry_after)
-        self.message = message
-        self.code = code or self.default_code
-        self.param = param
-        self.retry_after = retry_after
-        """Seconds after which trying again is worth it, when the LLM service said so."""
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class DocumentError(RagError):

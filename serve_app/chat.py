@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from contracts import errors, headers, sse
-from contracts.errors import Code
+from contracts.errors import Code, CodedError
 from contracts.openai import (
     AssistantMessage,
     ChatChoice,
@@ -33,7 +33,7 @@ from rag_graph.state import (
     Starting,
     Token,
 )
-from serve_app.errors import DegradedError, RequestError, ServeAppError
+from serve_app.errors import DegradedError, RequestError
 from serve_app.responses import error_body, public_code
 from serve_app.resume.said import NOTHING, Said
 from serve_app.routes.search import Collection, Filters, TopK
@@ -194,7 +194,7 @@ class Reply:
                     for frame in self._frames(frames, event, answer.passages, said.tail):
                         yield b"%b%d\n%b" % (head, next(numbers), frame)
             last = sse.DONE_FRAME
-        except (RagError, ServeAppError) as error:
+        except CodedError as error:
             last = error_frame(error)
         yield b"%b%d\n%b" % (head, next(numbers), last)
 
@@ -212,7 +212,7 @@ class Reply:
                 yield frames.usage(event.usage)
 
 
-def error_frame(error: RagError | ServeAppError) -> bytes:
+def error_frame(error: CodedError) -> bytes:
     """Return the frame that ends a stream which failed."""
     return sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
 

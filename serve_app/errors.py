@@ -13,33 +13,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from contracts.errors import Code
+from contracts.errors import Code, CodedError
 from rag_graph.state import Passage
 
 
-class ServeAppError(Exception):
+class ServeAppError(CodedError):
     """Base of the tree."""
-
-    default_code: ClassVar[str] = Code.INTERNAL
-
-    def __init__(
-        self,
-        message: str,
-        code: str | None = None,
-        param: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, code, param, retry_after)
-        self.message = message
-        self.code = code or self.default_code
-        self.param = param
-        self.retry_after = retry_after
-        """Seconds after which trying again is worth it."""
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class SettingsError(ServeAppError):

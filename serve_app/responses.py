@@ -14,16 +14,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from contracts import errors, headers
-from contracts.errors import Code
+from contracts.errors import Code, CodedError
 from rag_graph.errors import (
     EmbedderError,
     LLMRequestError,
     LLMUnavailableError,
     MemoryStoreError,
-    RagError,
     StoreError,
 )
-from serve_app.errors import BusyError, DegradedError, ServeAppError
+from serve_app.errors import BusyError, DegradedError
 
 DEFAULT_RETRY_AFTER_S = 1.0
 _DOWN = (EmbedderError, MemoryStoreError, StoreError)
@@ -37,17 +36,16 @@ def install(api: FastAPI) -> None:
     """Have `api` answer every failure in the envelope."""
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _http)
-    api.add_exception_handler(RagError, _ours)
-    api.add_exception_handler(ServeAppError, _ours)
+    api.add_exception_handler(CodedError, _ours)
     api.add_exception_handler(Exception, _unexpected)
 
 
-def error_body(error: RagError | ServeAppError) -> errors.ErrorBody:
+def error_body(error: CodedError) -> errors.ErrorBody:
     """Return what a client is told of `error`, in a response's body or in a stream's frame."""
     return errors.body(public_code(error), str(error), error.param)
 
 
-def public_code(error: RagError | ServeAppError) -> str:
+def public_code(error: CodedError) -> str:
     """Return the code that the gateway sends for `error`.
 
     A part that is down makes the gateway unavailable, neither a bad gateway nor at fault: 503
@@ -62,7 +60,7 @@ def public_code(error: RagError | ServeAppError) -> str:
     return error.code
 
 
-def error_response(error: RagError | ServeAppError) -> JSONResponse:
+def error_response(error: CodedError) -> JSONResponse:
     """Return `error` in the envelope, with the passages where the answer is degraded."""
     content = errors.ErrorEnvelope(error=error_body(error)).model_dump()
     if isinstance(error, DegradedError):
@@ -84,7 +82,7 @@ def _response(
 
 
 async def _ours(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RagError | ServeAppError)  # noqa: S101 - what install() registered
+    assert isinstance(error, CodedError)  # noqa: S101 - what install() registered
     refused = isinstance(error, BusyError)  # /metrics counts them; a line each would cost more
     if errors.STATUS[public_code(error)] >= 500 and not refused:
         logger.warning("%s: %s", type(error).__name__, error)

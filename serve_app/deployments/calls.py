@@ -8,9 +8,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from contracts.errors import Code
-from rag_graph.errors import RagError
-from serve_app.errors import ServeAppError, UnavailableError
+from contracts.errors import Code, CodedError
+from serve_app.errors import UnavailableError
 
 
 class Remote:
@@ -33,7 +32,7 @@ class Remote:
             return await self._method(method).remote(*args)
         except RayTaskError as error:
             cause = error.cause  # the error itself: RayTaskError's own text is a traceback
-            if isinstance(cause, RagError | ServeAppError):
+            if isinstance(cause, CodedError):
                 raise cause from None
             raise
         except BackPressureError as error:

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
 from contracts import headers, sse
-from contracts.errors import Code
+from contracts.errors import Code, CodedError
 from contracts.openai import Model, ModelList
 from rag_graph.errors import LLMError, RagError
 from rag_graph.state import Answered
@@ -30,7 +30,7 @@ from serve_app.chat import (
     error_frame,
     question,
 )
-from serve_app.errors import RequestError, ServeAppError
+from serve_app.errors import RequestError
 from serve_app.event_stream import EventStream
 from serve_app.resume import Streams
 from serve_app.resume.said import Said
@@ -142,7 +142,7 @@ async def _again(
         key = await _reader(services, sent)
         wanted = ChatRequest.model_validate(kept["body"])
         answer = await begun(await _events(services, key, wanted, sent))
-    except (RagError, ServeAppError) as error:
+    except CodedError as error:
         yield b"id: %b.%d\n%b" % (reply.id.encode(), said.frames + 1, error_frame(error))
         return
     async with aclosing(reply.frames(answer, said)) as frames:

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from contracts import errors, sse
-from rag_graph.errors import NotFoundError, RagError
+from contracts.errors import CodedError
+from rag_graph.errors import NotFoundError
 from rag_graph.ingest.job import Job
 from serve_app.auth import Key
-from serve_app.errors import ServeAppError
 from serve_app.event_stream import EventStream
 from serve_app.library import Library
 from serve_app.responses import error_body
@@ -96,7 +96,7 @@ async def _frames(library: Library, job: Job) -> AsyncGenerator[bytes, None]:
             changed = newer.updated_at != job.updated_at
             job = newer
             yield _frame(job) if changed else sse.comment("no news")
-    except (RagError, ServeAppError) as error:
+    except CodedError as error:
         yield sse.encode(errors.ErrorEnvelope(error=error_body(error)).model_dump_json())
 
 

@@ -24,14 +24,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contracts import headers
+from contracts.errors import CodedError
 from contracts.openai import ChatCompletionRequest, ChatMessage
-from rag_graph.errors import RagError
 from rag_graph.llm.transcript import Piece
 from rag_graph.state import DEFAULT_COLLECTION, Answered, Question, SearchQuery, Token
 from serve_app import guard
 from serve_app.auth import Key, Right
 from serve_app.chat import Events, begun
-from serve_app.errors import DegradedError, RequestError, ServeAppError
+from serve_app.errors import DegradedError, RequestError
 from serve_app.responses import error_response
 from serve_app.routes.search import MAX_TOP_K
 from serve_app.services import Services
@@ -181,7 +181,7 @@ def _tool_errors() -> Iterator[None]:
     """Tell the agent of our own errors as a tool's result; any other is the server's fault."""
     try:
         yield
-    except (RagError, ServeAppError) as error:
+    except CodedError as error:
         raise ToolError(str(error)) from error
 
 
