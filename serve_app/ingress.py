@@ -72,7 +72,7 @@ def environment(directory: Path) -> Mapping[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS - 1),
         # Where HAProxy turns while no replica answers its checks: by default the same for all
         # gateways of a machine, and shared, so that requests would go to another one.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
