@@ -12,6 +12,8 @@ from tokenizers import Encoding, Tokenizer
 SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion"]
 """What ONNX Runtime 1.32 would make of Add and LayerNormalization, or of Add and Gelu, takes two to
 five times as long on a CPU as the nodes it replaces."""
+INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+"""Names of Hugging Face's exports, and what they are in an `Encoding`."""
 POOLED = "sentence_embedding"
 """What Optimum's exports of sentence-transformers call a text's vector. It is not the first of
 their outputs: the tokens' vectors are."""
@@ -37,19 +39,18 @@ class OnnxModel:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=SLOW_FUSIONS,
         )
-        self._inputs = {given.name for given in self._session.get_inputs()}
+        taken = {given.name for given in self._session.get_inputs()}
+        self._inputs = {name: part for name, part in INPUTS.items() if name in taken}
         outputs = [made.name for made in self._session.get_outputs()]
         self._output = POOLED if POOLED in outputs else outputs[0]
 
     def run(self, encoded: Encoding) -> npt.NDArray[np.float32]:
         """Return the output `POOLED`, or else the first one, for one text, float32 [...]."""
         inputs = {
-            "input_ids": np.array([encoded.ids], np.int64),
-            "attention_mask": np.array([encoded.attention_mask], np.int64),
-            "token_type_ids": np.array([encoded.type_ids], np.int64),
+            name: np.array([getattr(encoded, part)], np.int64)
+            for name, part in self._inputs.items()
         }
-        taken = {name: value for name, value in inputs.items() if name in self._inputs}
-        output: npt.NDArray[np.float32] = self._session.run([self._output], taken)[0][0]
+        output: npt.NDArray[np.float32] = self._session.run([self._output], inputs)[0][0]
         return output
 
 
