@@ -176,7 +176,8 @@ class LLMClient:
         self, response: httpx.Response, deadline: Deadline
     ) -> AsyncGenerator[Output, None]:
         """Yield a piece for each read: what piled up under load costs no more than one token."""
-        transcript, chunks = Transcript(), response.aiter_bytes()
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of the transport
+        transcript, chunks = Transcript(), aiter(response.stream)  # as it comes: not encoded
         while not transcript.ended:
             try:
                 with deadline:
