@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from rag_graph.errors import EmbedderError, InvalidQueryError
 from rag_graph.retrieval import bundled
@@ -26,17 +24,6 @@ Vectors = npt.NDArray[np.float32]
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 MODEL_TOKENS = 256
 """Longest input all-MiniLM-L6-v2 was trained on (its sentence_bert_config.json)."""
-HOLD_S = 0.0025
-"""Seconds that one text may keep the event loop from everything else. Through a thread a text takes
-0.1 to 0.4 ms more, up to a quarter of what the bundled model needs for a question, and threads get
-in each other's and the loop's way where a replica has one core."""
-PACE_TOKENS = 16
-PACE_RUNS = 10
-PACE_S = 0.1
-"""What a large model may take for them: it is opened no later for being too slow for the loop."""
-CHARACTERS = 8
-"""Most that a token of a text may have on average that is counted on the event loop: counting a
-book there would hold it up."""
 
 
 class Embedder(Protocol):
@@ -75,27 +62,22 @@ class OnnxEmbedder:
     Each text runs through the model alone. On one thread a batch is no faster, padding costs, and
     int8 activations are scaled over the whole batch: alone, a text's vector does not depend on its
     neighbours.
-
-    A single text that takes no longer than `hold_s` runs on the event loop, by the pace that the
-    model had when it was opened; longer ones and several texts run in a thread.
     """
 
-    def __init__(self, folder: Path, name: str, threads: int = 1, hold_s: float = HOLD_S) -> None:
+    def __init__(self, folder: Path, name: str, threads: int = 1) -> None:
         """Load `folder`'s model.onnx and tokenizer.json.
 
         Args:
             folder: directory of the two files.
             name: the identity that collections remember.
             threads: CPU threads that one text uses.
-            hold_s: seconds that one text may hold the event loop up; 0: none ever does.
 
         Raises:
             EmbedderError: the files are missing or broken, or the model's output is another.
         """
         try:
             self._model = OnnxModel(folder, threads, MODEL_TOKENS)
-            shape = self._model.run(self._model.tokenizer.encode("a")).shape
-            self._brief = min(int(hold_s / self._pace_s()), MODEL_TOKENS)
+            shape = self._output("a").shape
         except Exception as error:
             raise EmbedderError(
                 f"The embedding model in {folder} cannot be loaded: {error}. "
@@ -132,43 +114,19 @@ class OnnxEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors, float32 [len(texts), dimension]."""
-        if len(texts) == 1 and len(texts[0]) <= self._brief * CHARACTERS:
-            encoded = self._encoded(texts)
-            if len(encoded[0]) <= self._brief:
-                return self._vectors(encoded)
         return await asyncio.to_thread(self._embed_all, texts)
 
     def _embed_all(self, texts: Sequence[str]) -> Vectors:
-        return self._vectors(self._encoded(texts))
-
-    def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
-        with _failures():
-            return [self._model.tokenizer.encode(text) for text in texts]
-
-    def _vectors(self, encoded: Sequence[Encoding]) -> Vectors:
-        vectors = np.empty((len(encoded), self.dimension), np.float32)
-        with _failures():
-            for i, text in enumerate(encoded):
-                vectors[i] = _pooled(self._model.run(text))
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        try:
+            for i, text in enumerate(texts):
+                vectors[i] = _pooled(self._output(text))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise EmbedderError(f"The embedding model failed: {error}") from error
         return vectors
 
-    def _pace_s(self) -> float:
-        """Return the seconds that a token takes. Other load only adds: the best run counts."""
-        text = self._model.tokenizer.encode("a " * (PACE_TOKENS - SPECIAL_TOKENS))
-        took: list[float] = []
-        while len(took) < PACE_RUNS and sum(took) < PACE_S:
-            begun = time.perf_counter()
-            self._model.run(text)
-            took.append(time.perf_counter() - begun)
-        return min(took) / len(text)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-        raise EmbedderError(f"The embedding model failed: {error}") from error
+    def _output(self, text: str) -> Vectors:
+        return self._model.run(self._model.tokenizer.encode(text))
 
 
 def _pooled(output: Vectors) -> Vectors:

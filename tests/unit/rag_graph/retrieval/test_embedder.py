@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -78,36 +77,3 @@ async def test_a_model_that_fails_says_so(tmp_path: Path) -> None:
     embedder = OnnxEmbedder(directory(tmp_path, {"tokens": 3}), "tiny")
     with pytest.raises(EmbedderError, match="The embedding model failed"):
         await embedder.embed(["a", "strange"])
-
-
-@pytest.mark.parametrize(
-    ("texts", "hold_s", "in_thread"),
-    [
-        (["a b c"], 1, False),
-        (["a b c"], 0, True),
-        (["a", "b"], 1, True),
-        (["a " * 3000], 1, True),
-        ([], 1, True),
-    ],
-)
-async def test_only_a_single_short_text_runs_on_the_event_loop(
-    tmp_path: Path, texts: list[str], hold_s: float, in_thread: bool
-) -> None:
-    embedder = OnnxEmbedder(directory(tmp_path, {"tokens": 3}), "tiny", hold_s=hold_s)
-    other = asyncio.create_task(asyncio.sleep(0))
-    vectors = await embedder.embed(texts)
-    assert vectors.shape == (len(texts), 3)
-    assert other.done() is in_thread
-    await other
-
-
-async def test_a_short_text_has_the_same_vector_in_a_thread(tmp_path: Path) -> None:
-    folder = directory(tmp_path, {"tokens": 3})
-    loop, thread = (OnnxEmbedder(folder, "tiny", hold_s=hold_s) for hold_s in (1, 0))
-    assert np.array_equal(await loop.embed(["b c"]), await thread.embed(["b c"]))
-
-
-async def test_a_short_text_that_fails_says_so(tmp_path: Path) -> None:
-    embedder = OnnxEmbedder(directory(tmp_path, {"tokens": 3}), "tiny", hold_s=1)
-    with pytest.raises(EmbedderError, match="The embedding model failed"):
-        await embedder.embed(["strange"])
