@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from cli.errors import CliError, UsageError
+from contracts import errors
 from rag_graph.errors import RagError
 from rag_graph.evals.reads import BY_EVAL, idle
 from rag_graph.settings import RagSettings
@@ -154,9 +155,8 @@ def _settings(compare: tuple[str, str] | None, kind: str) -> dict[str, RagSettin
             return {"settings": base}
         a, b = (_changed(base, text, kind) for text in compare)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise UsageError(f"Setting {name}: {first['msg']}. See isthmus config.") from error
+        said = errors.of_settings(error, "RAG_")
+        raise UsageError(f"{said} `isthmus config` lists the settings.") from error
     if a == b:
         raise UsageError("--compare needs two different settings.")
     return dict(zip(compare, (a, b), strict=True))

@@ -59,7 +59,10 @@ def _read(kind: type[BaseSettings]) -> tuple[Mapping[str, Any], dict[str, str]]:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         first = next(iter(kind.model_fields))  # a complaint about all of them stands at the first
-        return {}, {str(e["loc"][0]) if e["loc"] else first: e["msg"] for e in details}
+        return {}, {
+            str(e["loc"][0]) if e["loc"] else first: e["msg"].removeprefix("Value error, ")
+            for e in details
+        }
 
 
 def _source(

@@ -163,6 +163,21 @@ def from_validation(errors: Sequence[ErrorDetails]) -> ErrorBody:
     return body(Code.INVALID_REQUEST, f"{where}: {reason[:1].lower()}{reason[1:]}.", param)
 
 
+def of_settings(error: ValidationError, prefix: str) -> str:
+    """Return the first complaint about settings, as a sentence that names the variable.
+
+    Args:
+        error: raised by pydantic-settings.
+        prefix: of the variables, such as "RAG_".
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if not first["loc"]:
+        return f"Settings that do not fit each other: {reason}."
+    name = f"{prefix}{_param(first['loc'])}".upper()
+    return f"{name}: {reason[:1].lower()}{reason[1:]}."
+
+
 def from_validation_error(error: ValidationError) -> ErrorBody:
     """Return `from_validation` of a pydantic error."""
     return from_validation(error.errors(include_url=False, include_input=False))

@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts import errors
 from llm_backend.errors import SettingsError
 
 BUNDLED = "bundled:"
@@ -206,10 +207,7 @@ def load() -> LlmSettings:
     try:
         return LlmSettings()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "_".join(("LLM", *map(str, first["loc"]))).upper() if first["loc"] else "Settings"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name}: {reason[:1].lower()}{reason[1:]}.") from error
+        raise SettingsError(errors.of_settings(error, "LLM_")) from error
 
 
 def inherited_environment(**extra: str) -> dict[str, str]:

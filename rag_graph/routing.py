@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from contracts import errors
 from contracts.errors import Code
 from contracts.openai import ChatMessage
+from rag_graph import urls
 from rag_graph.errors import LLMRequestError, ModelTableError
 
 Task: TypeAlias = Literal["rewrite", "lookup", "multi_hop"]
@@ -50,6 +51,13 @@ class ModelEntry(BaseModel):
     input_price: Price = 0.0
     output_price: Price = 0.0
     strengths: frozenset[Task] = frozenset()
+
+    @field_validator("urls")
+    @classmethod
+    def _check_urls(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for url in given:
+            urls.check(url)
+        return given
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return the price of one call."""

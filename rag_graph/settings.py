@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.tls import TlsFiles
+from rag_graph import urls
 
 OPTIONAL_PATHS = (
     "reranker_dir",
@@ -275,10 +276,7 @@ class RagSettings(BaseSettings):
     @property
     def llm_tiers(self) -> list[list[str]]:
         """The LLM services' URLs: those of the wanted model, then the fallbacks'."""
-        return [
-            [url.strip() for url in urls.split(",") if url.strip()]
-            for urls in (self.llm_url, self.llm_fallback_url)
-        ]
+        return [_parts(given) for given in (self.llm_url, self.llm_fallback_url)]
 
     @property
     def llm_tls(self) -> TlsFiles | None:
@@ -295,7 +293,21 @@ class RagSettings(BaseSettings):
     @property
     def embedder_folders(self) -> list[Path]:
         """The directories of `embedder_dirs`."""
-        return [Path(d.strip()).expanduser() for d in self.embedder_dirs.split(",") if d.strip()]
+        return [Path(folder).expanduser() for folder in _parts(self.embedder_dirs)]
+
+    @field_validator("llm_url", "llm_fallback_url")
+    @classmethod
+    def _check_llm_urls(cls, given: str) -> str:
+        for url in _parts(given):
+            urls.check(url)
+        return given
+
+    @field_validator("embedder_url", "reranker_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url:
+            urls.check(url, credentials=True)
+        return url
 
     @field_validator("memory_url")
     @classmethod
@@ -344,3 +356,8 @@ class RagSettings(BaseSettings):
                 "private authority alone is trusted by SSL_CERT_FILE"
             )
         return self
+
+
+def _parts(given: str) -> list[str]:
+    """Return what commas separate."""
+    return [part.strip() for part in given.split(",") if part.strip()]

@@ -7,22 +7,17 @@ serve run serve_app.app:build RAG_LLM_URL=http://127.0.0.1:8001/v1 RAG_TOP_K=8
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 from ray import serve
 from ray.serve import Application
 
-from contracts import errors
 from rag_graph.settings import RagSettings
 from serve_app.deployments.gateway import GatewayReplica
 from serve_app.deployments.ingestor import IngestorReplica
 from serve_app.deployments.retriever import RetrieverReplica
 from serve_app.errors import SettingsError
-from serve_app.settings import ServeSettings
-
-S = TypeVar("S", bound=BaseSettings)
+from serve_app.settings import ServeSettings, read
 
 CPU_SHARES = {"Gateway": 0.25, "Retriever": 0.5, "Ingestor": 0.25}
 """Ray CPUs that a replica reserves: one of each fits a one-core laptop. `configs/production.yaml`
@@ -41,7 +36,7 @@ def build(args: Mapping[str, Any]) -> Application:
     Raises:
         SettingsError: a name is unknown or a value cannot be.
     """
-    settings, rag = _settings(ServeSettings, args), _settings(RagSettings, args)
+    settings, rag = read(ServeSettings, args), read(RagSettings, args)
     _refuse_unknown(args)
     if rag.llm_fallback_url and not rag.llm_url:
         raise SettingsError("RAG_LLM_FALLBACK_URL is set without RAG_LLM_URL; set that one too.")
@@ -67,22 +62,6 @@ def _deployment(replica: type, name: str, settings: ServeSettings) -> serve.Depl
         graceful_shutdown_wait_loop_s=SHUTDOWN_POLL_S,
     )
     return decorate(replica)
-
-
-def _settings(kind: type[S], args: Mapping[str, Any]) -> S:
-    prefix = str(kind.model_config["env_prefix"])
-    values = {
-        name.removeprefix(prefix).lower(): value
-        for name, value in args.items()
-        if name.startswith(prefix)
-    }
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = f"{prefix}{first['loc'][0]}".upper()
-        reason = errors.from_validation([{**first, "loc": (name,)}]).message
-        raise SettingsError(f"{reason} `isthmus config` lists the settings.") from error
 
 
 def _refuse_unknown(args: Mapping[str, Any]) -> None:

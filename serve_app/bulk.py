@@ -29,7 +29,8 @@ from rag_graph.retrieval.schema import check_name
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
 from serve_app import own_ray
-from serve_app.settings import ServeSettings
+from serve_app.errors import SettingsError
+from serve_app.settings import ServeSettings, read
 
 AHEAD = 4
 """Documents of one actor that are under way: while one is embedded others are parsed."""
@@ -136,11 +137,11 @@ def _printable(text: str) -> str:
 def main() -> int:
     """Ingest what the command line names. Returns the exit status."""
     arguments = _arguments()
-    rag = RagSettings()
     try:
+        rag = read(RagSettings)
         check_name(arguments.collection)
         files = list(find(arguments.paths))
-    except (RagError, FileNotFoundError) as error:
+    except (SettingsError, RagError, FileNotFoundError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
     with _ray(arguments):

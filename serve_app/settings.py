@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts import errors
+from serve_app.errors import SettingsError
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class ServeSettings(BaseSettings):
@@ -126,3 +133,27 @@ class ServeSettings(BaseSettings):
     ray_object_store_mib: int = Field(
         default=256, ge=80, description="Object store of a local Ray instance of our own, MiB."
     )
+
+
+def read(kind: type[S], given: Mapping[str, Any] = MappingProxyType({})) -> S:
+    """Return settings from the environment.
+
+    Args:
+        kind: which.
+        given: values that override the environment, by the setting's name, such as RAG_TOP_K; of
+            other settings they are ignored.
+
+    Raises:
+        SettingsError: a value cannot be; the message names its variable.
+    """
+    prefix = str(kind.model_config["env_prefix"])
+    values = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in given.items()
+        if name.startswith(prefix)
+    }
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        said = errors.of_settings(error, prefix)
+        raise SettingsError(f"{said} `isthmus config` lists the settings.") from error

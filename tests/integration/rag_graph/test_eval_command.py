@@ -118,7 +118,7 @@ def test_the_table_of_models_is_read(data: Path) -> None:
         (["--data", "missing.json"], CliError, "missing.json cannot be read"),
         (["--compare", "candidates=5", "candidates=05"], UsageError, "two different settings"),
         (["--compare", "bananas=5", "candidates=5"], UsageError, "'bananas=5' is not NAME=VALUE"),
-        (["--compare", "candidates=0", "candidates=5"], UsageError, "Setting candidates"),
+        (["--compare", "candidates=0", "candidates=5"], UsageError, "RAG_CANDIDATES: "),
         (["--compare", "top_k=1", "top_k=50"], UsageError, "top_k makes no difference to eval r"),
         (["--compare", "rerank_candidates=5", ""], UsageError, "without reranker_dir or reranker"),
     ],

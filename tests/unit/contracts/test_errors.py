@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts import errors
 from contracts.errors import STATUS, Code
@@ -68,3 +71,32 @@ def test_a_body_that_is_not_json_says_so(raw: bytes) -> None:
     with pytest.raises(ValidationError) as caught:
         ChatCompletionRequest.model_validate_json(raw)
     assert errors.from_validation_error(caught.value).code == Code.INVALID_JSON
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TEST_")
+
+    low: int = Field(default=0, lt=10)
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("set TEST_LOW below TEST_HIGH.")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"low": "12"}, "TEST_LOW: input should be less than 10."),
+        (
+            {"low": "5"},
+            "Settings that do not fit each other: set TEST_LOW below TEST_HIGH.",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(values: dict[str, str], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(values)
+    assert errors.of_settings(caught.value, "TEST_") == said
