@@ -46,7 +46,10 @@ def test_the_gpu_side_loads_no_ray() -> None:
         "import pkgutil, llm_backend, importlib\n"
         "skipped = {'llm_backend.runtime.worker'}\n"
         "for m in pkgutil.walk_packages(llm_backend.__path__, 'llm_backend.'):\n"
-        "    if m.name not in skipped: importlib.import_module(m.name)"
+        "    if m.name in skipped: continue\n"
+        "    try: importlib.import_module(m.name)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        if error.name != 'triton': raise"  # which only torch for GPUs brings
     )
     assert {"llm_backend", "torch"} <= loaded
     assert not loaded & {"ray", "langgraph", "rag_graph", "serve_app"}
