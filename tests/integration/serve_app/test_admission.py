@@ -101,11 +101,13 @@ async def test_overload_costs_no_goodput_and_is_refused_at_once() -> None:
 
 async def test_one_tenants_flood_leaves_anothers_latency_alone() -> None:
     async with stalls() as stalled, gateway() as (client, admission):
-        alone = await closed(client, "quiet", 2, SECONDS, TOKENS)
-        flooding = asyncio.create_task(flood(client, "flood", 5 * SEQUENCES, SECONDS + 3, LENGTHS))
+        alone = await closed(client, "quiet", 2, 2 * SECONDS, TOKENS)
+        flooding = asyncio.create_task(
+            flood(client, "flood", 5 * SEQUENCES, 2 * SECONDS + 3, LENGTHS)
+        )
         await asyncio.sleep(2)
         assert admission.waiting > SEQUENCES / 2
-        beside = await closed(client, "quiet", 2, SECONDS, TOKENS)
+        beside = await closed(client, "quiet", 2, 2 * SECONDS, TOKENS)
         others = await flooding
     before, during = (percentile([o.seconds for o in s], 0.9) for s in (alone, beside))
     assert {o.status for o in (*alone, *beside)} == {200}
