@@ -11,7 +11,7 @@ One HAProxy and one Ray serve, each with a replica of its own:
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
 
@@ -20,9 +20,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 
-from contracts.openai import ChatCompletionRequest, Model
-from rag_graph.llm.client import LLMClient
-from rag_graph.llm.transcript import End, Output, Piece
+from bench.instant import Instant
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, SearchQuery
 from serve_app import own_ray
@@ -34,24 +32,6 @@ PASSAGE = Passage(
     "c", "d", "Node pools", "pools.md", "GPU node pools carry a taint.", 1.0, similarity=0.9
 )
 SERVED: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": 100}
-
-
-class Instant(LLMClient):
-    """A model that says one word at once."""
-
-    async def models(self) -> list[Model]:
-        """Return one model."""
-        return [Model(id="instant", created=0, owned_by="bench")]
-
-    async def stream(
-        self,
-        request: ChatCompletionRequest,
-        timeout_s: float,
-        extra_headers: Mapping[str, str] | None = None,
-    ) -> AsyncGenerator[Output, None]:
-        """Say it."""
-        yield Piece("sku=gpu")
-        yield End("stop", None, "instant")
 
 
 class Stub:

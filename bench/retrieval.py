@@ -16,14 +16,11 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from contracts.openai import ChatCompletionRequest, Model
+from bench.instant import Instant
 from rag_graph.graph import RagGraph
 from rag_graph.ingest.pipeline import Ingestor
-from rag_graph.llm.client import LLMClient
-from rag_graph.llm.transcript import End, Output, Piece
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.settings import RagSettings
 from rag_graph.state import Passage, Question, SearchQuery
@@ -37,27 +34,6 @@ def texts(count: int, length: int) -> list[str]:
     """Return `count` texts of about `length` words, all different."""
     dice, words = random.Random(1), WORDS.split()
     return [" ".join(dice.choices(words, k=length)) + f" {i}" for i in range(count)]
-
-
-class Instant(LLMClient):
-    """An LLM that says `tokens` words at once, no sentence twice."""
-
-    tokens = 1
-
-    async def models(self) -> list[Model]:
-        """Return one model."""
-        return [Model(id="instant", created=0, owned_by="bench")]
-
-    async def stream(
-        self,
-        request: ChatCompletionRequest,
-        timeout_s: float,
-        extra_headers: Mapping[str, str] | None = None,
-    ) -> AsyncGenerator[Output, None]:
-        """Say the words."""
-        for i in range(self.tokens):
-            yield Piece(f" word{i % 97}" if i % 15 else f" in{i}.")
-        yield End("stop", None, "instant")
 
 
 async def graph(_arguments: argparse.Namespace) -> dict[str, Any]:

@@ -43,14 +43,7 @@ class PagedBatch:
     ) -> Tensor:
         """Write the step's keys and values in place, then let every token look at its own context.
 
-        Args:
-            module: the attention layer, for its `layer_idx`.
-            query: [1, query heads, tokens, head size].
-            key: [1, heads, tokens, head size]; likewise `value`.
-            options: of transformers; `scaling` of the scores, None is 1 / sqrt(head size).
-
-        Returns:
-            [1, tokens, query heads, head size]; undefined for padding.
+        See `Batch.attend`; what comes back for rows of padding is undefined.
         """
         cache = self.caches[int(module.layer_idx)]  # type: ignore[arg-type]
         heads, size = key.shape[1], key.shape[3]
