@@ -242,8 +242,8 @@ async def _whole(outputs: AsyncGenerator[tuple[ModelEntry, Output], None]) -> Re
 
 
 def _left(deadline: float) -> float:
-    """Return the seconds to `deadline`, a moment at least: the client then says that it passed."""
-    return max(0.001, deadline - asyncio.get_running_loop().time())
+    """Return the seconds to `deadline`; from 0 down the client says that it passed."""
+    return deadline - asyncio.get_running_loop().time()
 
 
 def _headers(question: Question) -> dict[str, str]:

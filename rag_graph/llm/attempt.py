@@ -141,4 +141,4 @@ def _now() -> float:
 
 
 def _left(deadline: float) -> float:
-    return max(0.001, deadline - _now())
+    return deadline - _now()

@@ -116,7 +116,8 @@ class LLMClient:
 
         Args:
             request: sent as it is, but streamed and with token counts.
-            timeout_s: seconds for the whole generation; sent on as the deadline.
+            timeout_s: seconds for the whole generation; sent on as the deadline. From 0 down it
+                has passed, and nothing is sent.
             extra_headers: such as the request id and trace context.
 
         Raises:
@@ -125,6 +126,8 @@ class LLMClient:
             LLMTimeoutError: the deadline passed.
             LLMStreamError: the answer broke off or is malformed.
         """
+        if timeout_s <= 0:
+            raise _late()
         sent = {headers.DEADLINE_MS: str(max(1, int(timeout_s * 1000))), **(extra_headers or {})}
         end = asyncio.get_running_loop().time() + timeout_s
         with closing(Deadline(end)) as deadline:

@@ -85,6 +85,14 @@ async def test_every_fault_becomes_one_of_our_errors(
         assert caught.value.retry_after == (7.0 if fault is Fault.RATE_LIMIT else None)
 
 
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+async def test_nothing_is_asked_once_the_deadline_has_passed(timeout_s: float) -> None:
+    async with client_of() as (mock, client):
+        with pytest.raises(LLMTimeoutError):
+            await collect(client, timeout_s)
+        assert mock.requests == 0
+
+
 async def test_a_refused_request_keeps_its_code_and_field() -> None:
     async with client_of(model="other") as (_, client):
         with pytest.raises(LLMRequestError, match="does not exist") as caught:
