@@ -15,6 +15,7 @@ from serve_app.resume import Streams
 from serve_app.routes import (
     chat,
     collections,
+    docs,
     documents,
     feedback,
     health,
@@ -46,11 +47,13 @@ def create_api(services: Services) -> FastAPI:
         ):
             yield
 
-    api = FastAPI(
+    api = docs.Api(
+        asks_for_keys=services.asks_for_keys,
         lifespan=lifespan,
         title="Isthmus",
         version=version("isthmus"),
         summary="Answers from your documents, with citations, behind OpenAI's API.",
+        docs_url=None,
         redoc_url=None,
         responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
     )
@@ -59,6 +62,7 @@ def create_api(services: Services) -> FastAPI:
     for module in (search, documents, jobs, collections, threads, health, metrics):
         api.include_router(module.router(services))
     api.include_router(page.router())
+    api.include_router(docs.router())
     mcp_endpoint.add_to(api)
     responses.install(api)
     api.add_middleware(

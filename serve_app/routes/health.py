@@ -13,6 +13,7 @@ from contracts import errors, headers
 from contracts.errors import Code
 from rag_graph.errors import RagError
 from serve_app.errors import ServeAppError
+from serve_app.routes.docs import ANYBODY
 from serve_app.services import Check, Services
 
 FRESH_S = 1.0
@@ -23,13 +24,18 @@ def router(services: Services) -> APIRouter:
     """Return the health routes."""
     routes = APIRouter(tags=["health"])
 
-    @routes.get("/healthz", summary="Is this gateway process alive?")
+    @routes.get("/healthz", summary="Is this gateway process alive?", openapi_extra=ANYBODY)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     parts = _Parts(services.checks, services.serve.readiness_timeout_s)
 
-    @routes.get("/readyz", summary="Can a question be answered now?", response_model=None)
+    @routes.get(
+        "/readyz",
+        summary="Can a question be answered now?",
+        response_model=None,
+        openapi_extra=ANYBODY,
+    )
     async def readyz() -> Response:
         return _readiness(await parts.states())
 

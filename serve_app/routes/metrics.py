@@ -19,6 +19,7 @@ def router(services: Services) -> APIRouter:
         summary="Figures of this replica, as Prometheus reads them",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
+        openapi_extra={"security": [{}, {"key": []}]},  # it shows more to those who have one
     )
     async def metrics(request: Request) -> Response:
         key: Key | None = None

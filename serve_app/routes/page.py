@@ -11,22 +11,30 @@ from contracts.errors import Code
 from serve_app.errors import RequestError
 
 FOLDER = Path(__file__).parents[1] / "ui"
-SCRIPTS = ("app", "api", "dom", "library", "markdown", "passage", "threads", "turn")
+SCRIPTS = ("app", "api", "docs", "dom", "library", "markdown", "passage", "threads", "turn")
 FILES = {
     **{f"{name}.js": "text/javascript" for name in SCRIPTS},
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+
+
+def headers(styles: str = "'self'", images: str = "'self'") -> dict[str, str]:
+    """Return what a page and its files come with, given where styles and images may come from."""
+    policy = (
+        f"default-src 'none'; script-src 'self'; style-src {styles}; img-src {images}; "
         "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-cache",
-}
+    )
+    return {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cache-control": "no-cache",
+    }
+
+
+HEADERS = headers()
 
 
 def router() -> APIRouter:

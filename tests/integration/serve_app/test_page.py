@@ -44,6 +44,20 @@ def test_a_question_streams_and_its_source_opens(page: Page, mock: MockProcess) 
     expect(page.locator(".cite")).to_be_focused()
 
 
+def test_the_api_is_described_and_tried_out_without_another_origin(
+    browser: Browser, served: Gateway
+) -> None:
+    asked: list[str] = []
+    with opened(browser, served.url) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{served.url}/docs")
+        page.get_by_text("Find passages").click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table")).to_contain_text("sku=gpu:NoSchedule")
+    assert [url for url in asked if not url.startswith((f"{served.url}/", "data:"))] == []
+
+
 def test_an_uploaded_document_can_be_asked_about(
     page: Page, mock: MockProcess, tmp_path: Path
 ) -> None:

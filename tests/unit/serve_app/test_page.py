@@ -29,7 +29,7 @@ async def test_the_page_comes_with_a_strict_policy(client: httpx.AsyncClient) ->
 
 
 async def test_all_files_are_served_and_nothing_else(client: httpx.AsyncClient) -> None:
-    assert set(FILES) | {"index.html"} == {path.name for path in FOLDER.iterdir()}
+    assert set(FILES) | {"index.html", "docs.html"} == {path.name for path in FOLDER.iterdir()}
     for name, kind in FILES.items():
         assert (await client.get(f"/ui/{name}")).headers["content-type"].startswith(kind)
     for path in ("/ui/index.html", "/ui/..%2fapi.py", "/ui/%2e%2e/api.py", "/ui/"):
