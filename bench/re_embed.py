@@ -19,9 +19,10 @@ import numpy as np
 from rag_graph.errors import RagError
 from rag_graph.ingest.migrate import migrate
 from rag_graph.ingest.pipeline import Ingestor
-from rag_graph.retrieval.embedder import Embedder, Embedders, Vectors, open_embedder
+from rag_graph.retrieval.embedder import Embedder, Embedders, open_embedder
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 from rag_graph.state import SearchQuery
 
@@ -40,6 +41,9 @@ class Mirrored:
 
     async def embed(self, texts: Any) -> Vectors:
         return -(await self._model.embed(texts))
+
+    async def embed_query(self, text: str) -> Vectors:
+        return -(await self._model.embed_query(text))
 
 
 @dataclass

@@ -28,10 +28,11 @@ import pyarrow as pa
 
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection
-from rag_graph.retrieval.embedder import Embedders, Vectors
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.slots import Update
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 from rag_graph.state import SearchQuery
 from tests.support.rag import FakeEmbedder

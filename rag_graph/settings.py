@@ -39,8 +39,9 @@ class RagSettings(BaseSettings):
     )
     embedder_dirs: str = Field(
         default="",
-        description="Directories of more ONNX embedding models (model.onnx, tokenizer.json), "
-        "separated by commas, for collections that were embedded with them.",
+        description="Directories of more ONNX embedding models (model.onnx, tokenizer.json, and "
+        "what sentence-transformers keeps beside them), separated by commas, for collections that "
+        "were embedded with them.",
     )
     embedder_url: str = Field(
         default="",
@@ -56,6 +57,15 @@ class RagSettings(BaseSettings):
     )
     embedder_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that one request to embedder_url may take."
+    )
+    embedder_query_prompt: str = Field(
+        default="",
+        description="Stands before a question that the model of embedder_url embeds, for a model "
+        'that was trained so, such as "query: " for E5.',
+    )
+    embedder_document_prompt: str = Field(
+        default="",
+        description="Stands before what the model of embedder_url embeds to be found.",
     )
     reranker_dir: Path | None = Field(
         default=None,

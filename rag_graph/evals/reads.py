@@ -16,6 +16,8 @@ RETRIEVAL = frozenset(
         "embedder_dimension",
         "embedder_api_key",
         "embedder_timeout_s",
+        "embedder_query_prompt",
+        "embedder_document_prompt",
         "reranker_dir",
         "reranker_url",
         "reranker_model",

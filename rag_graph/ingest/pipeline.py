@@ -22,9 +22,10 @@ from rag_graph.ingest.committer import Committer
 from rag_graph.ingest.sandbox import Sandbox, limits_of
 from rag_graph.ingest.sections import Parsed
 from rag_graph.retrieval.collection import Collection, CollectionInfo, Document
-from rag_graph.retrieval.embedder import Embedder, Embedders, Vectors, open_embedders
+from rag_graph.retrieval.embedder import Embedder, Embedders, open_embedders
 from rag_graph.retrieval.slots import Update
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, DocumentReport
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.boundary import store_errors
-from rag_graph.retrieval.embedder import Vectors
 from rag_graph.retrieval.locks import WriterLock
 from rag_graph.retrieval.maintenance import compact, maintain_chunks
 from rag_graph.retrieval.resident import Ranking, Resident, Residents, Row
 from rag_graph.retrieval.slots import Update, rows_of
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 
 REFINE = 1

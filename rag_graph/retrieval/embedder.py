@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from rag_graph.errors import EmbedderError, InvalidQueryError
 from rag_graph.retrieval import bundled
 from rag_graph.retrieval.http_embedder import HttpEmbedder
-from rag_graph.retrieval.onnx_model import OnnxModel
+from rag_graph.retrieval.onnx_model import OnnxModel, model_file
+from rag_graph.retrieval.sentence_transformer import POOLINGS, Recipe, read
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 
-Vectors = npt.NDArray[np.float32]
-
-SPECIAL_TOKENS = 2  # [CLS] and [SEP]
-MODEL_TOKENS = 256
-"""Longest input all-MiniLM-L6-v2 was trained on (its sentence_bert_config.json)."""
+PLAIN_RECIPE = Recipe()
 
 
 class Embedder(Protocol):
@@ -45,7 +42,14 @@ class Embedder(Protocol):
         """Return the number of tokens of `text`."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return unit vectors, float32 [len(texts), dimension], in the texts' order.
+        """Return unit vectors of what is to be found, float32 [len(texts), dimension], in order.
+
+        Raises:
+            EmbedderError: the model failed.
+        """
+
+    async def embed_query(self, text: str) -> Vectors:
+        """Return the unit vector of what is searched for, float32 [dimension].
 
         Raises:
             EmbedderError: the model failed.
@@ -56,27 +60,30 @@ class OnnxEmbedder:
     """An ONNX model of tokens that makes a vector of a text, or of each of its tokens.
 
     Its output is `sentence_embedding`, or else its first one. Vectors of tokens, float32
-    [batch, tokens, dimension], are averaged, as most models are trained for: one that wants another
-    pooling has to do it itself, and make float32 [batch, dimension].
+    [batch, tokens, dimension], are pooled as the recipe says.
 
     Each text runs through the model alone. On one thread a batch is no faster, padding costs, and
     int8 activations are scaled over the whole batch: alone, a text's vector does not depend on its
     neighbours.
     """
 
-    def __init__(self, folder: Path, name: str, threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, name: str, threads: int = 1, recipe: Recipe = PLAIN_RECIPE
+    ) -> None:
         """Load `folder`'s model.onnx and tokenizer.json.
 
         Args:
             folder: directory of the two files.
-            name: the identity that collections remember.
+            name: the identity that collections remember; a recipe other than the plain one adds
+                its mark.
             threads: CPU threads that one text uses.
+            recipe: how the model wants to be used.
 
         Raises:
             EmbedderError: the files are missing or broken, or the model's output is another.
         """
         try:
-            self._model = OnnxModel(folder, threads, MODEL_TOKENS)
+            self._model = OnnxModel(folder, threads, recipe.max_tokens)
             shape = self._output("a").shape
         except Exception as error:
             raise EmbedderError(
@@ -86,12 +93,23 @@ class OnnxEmbedder:
         if len(shape) not in {1, 2}:
             raise EmbedderError(
                 f"The embedding model in {folder} makes {[1, *shape]} of one text. Its output has "
-                "to be [batch, dimension], or [batch, tokens, dimension], which is averaged."
+                "to be [batch, dimension], or [batch, tokens, dimension], which is pooled."
+            )
+        pools = len(shape) == 2
+        if pools and recipe.unable:
+            raise EmbedderError(
+                f"The embedding model in {folder} makes a vector of each token, and {recipe.unable}"
+                " is not done here. Export it with an output sentence_embedding, or serve it behind"
+                " an endpoint and name that in RAG_EMBEDDER_URL."
             )
         self._dimension: int = shape[-1]
         self._counter: Tokenizer = Tokenizer.from_str(self._model.tokenizer.to_str())
         self._counter.no_truncation()
-        self._name = name
+        self._name = name + recipe.mark(pools=pools)
+        self._recipe = recipe
+        self._pool = POOLINGS[recipe.pooling] if pools else _as_it_is
+        special = self._counter.num_special_tokens_to_add(is_pair=False)
+        self._room = recipe.max_tokens - special - self.count(recipe.document_prompt)
 
     @property
     def name(self) -> str:
@@ -106,7 +124,7 @@ class OnnxEmbedder:
     @property
     def max_tokens(self) -> int:
         """Longest text that is embedded whole."""
-        return MODEL_TOKENS - SPECIAL_TOKENS
+        return self._room
 
     def count(self, text: str) -> int:
         """Return the number of tokens of `text`, special ones not counted."""
@@ -114,13 +132,20 @@ class OnnxEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors, float32 [len(texts), dimension]."""
-        return await asyncio.to_thread(self._embed_all, texts)
+        return await asyncio.to_thread(self._embed_all, texts, self._recipe.document_prompt)
 
-    def _embed_all(self, texts: Sequence[str]) -> Vectors:
+    async def embed_query(self, text: str) -> Vectors:
+        """Return the unit vector of what is searched for, float32 [dimension]."""
+        vectors = await asyncio.to_thread(self._embed_all, [text], self._recipe.query_prompt)
+        found: Vectors = vectors[0]
+        return found
+
+    def _embed_all(self, texts: Sequence[str], prompt: str) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         try:
             for i, text in enumerate(texts):
-                vectors[i] = _pooled(self._output(text))
+                output = self._output(prompt + text).astype(np.float32, copy=False)
+                vectors[i] = _unit(self._pool(output))
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
             raise EmbedderError(f"The embedding model failed: {error}") from error
         return vectors
@@ -129,10 +154,11 @@ class OnnxEmbedder:
         return self._model.run(self._model.tokenizer.encode(text))
 
 
-def _pooled(output: Vectors) -> Vectors:
-    """Return the unit vector of a text from its vector, or from those of its tokens."""
-    output = output.astype(np.float32, copy=False)
-    vector = output.mean(axis=0) if output.ndim == 2 else output
+def _as_it_is(vector: Vectors) -> Vectors:
+    return vector
+
+
+def _unit(vector: Vectors) -> Vectors:
     unit: Vectors = vector / max(math.sqrt(vector @ vector), 1e-30)
     return unit
 
@@ -212,17 +238,19 @@ def _from_endpoint(settings: RagSettings, own: Embedder) -> HttpEmbedder:
         own.max_tokens,
         settings.embedder_api_key.get_secret_value(),
         settings.embedder_timeout_s,
+        settings.embedder_query_prompt,
+        settings.embedder_document_prompt,
     )
 
 
 def _from_directory(folder: Path, threads: int) -> OnnxEmbedder:
     """Return the model of a directory; what identifies it is its file, wherever that is."""
     try:
-        with (folder / "model.onnx").open("rb") as file:
+        with model_file(folder).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise EmbedderError(
             f"There is no embedding model in {folder}: {error.strerror}. Put model.onnx and "
             "tokenizer.json there, or take it out of RAG_EMBEDDER_DIRS."
         ) from error
-    return OnnxEmbedder(folder, f"onnx/{digest[:16]}", threads)
+    return OnnxEmbedder(folder, f"onnx/{digest[:16]}", threads, read(folder))

@@ -10,17 +10,16 @@ from typing import Any
 
 import httpx
 import numpy as np
-import numpy.typing as npt
 
 from rag_graph.errors import EmbedderError
+from rag_graph.retrieval.sentence_transformer import Recipe
+from rag_graph.retrieval.vectors import Vectors
 
 BATCH = 32
 """Texts of one request: what common servers take without a setting of their own."""
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-
-Vectors = npt.NDArray[np.float32]
 
 
 class HttpEmbedder:
@@ -39,6 +38,8 @@ class HttpEmbedder:
         max_tokens: int,
         api_key: str = "",
         timeout_s: float = 30.0,
+        query_prompt: str = "",
+        document_prompt: str = "",
     ) -> None:
         """Remember the endpoint; nothing is sent before the first `embed`.
 
@@ -50,13 +51,17 @@ class HttpEmbedder:
             max_tokens: longest text that is embedded whole, in `count`'s tokens.
             api_key: bearer token; empty for none.
             timeout_s: seconds that one request may take.
+            query_prompt: stands before a text that is searched for.
+            document_prompt: stands before a text that is found.
         """
+        recipe = Recipe(query_prompt=query_prompt, document_prompt=document_prompt)
         self._url = url.rstrip("/") + "/embeddings"
         self._model = model
-        self.name = f"http/{model}"
+        self.name = f"http/{model}{recipe.mark(pools=False)}"
+        self._recipe = recipe
         self.dimension = dimension
         self.count = count
-        self.max_tokens = max_tokens
+        self.max_tokens = max_tokens - count(document_prompt)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout_s = timeout_s
         self._tls = ssl.create_default_context()
@@ -67,17 +72,29 @@ class HttpEmbedder:
         Raises:
             EmbedderError: the endpoint refused, failed four times, or sent what does not fit.
         """
+        return await self._embed_all([self._recipe.document_prompt + text for text in texts])
+
+    async def embed_query(self, text: str) -> Vectors:
+        """Return the unit vector of what is searched for, float32 [dimension].
+
+        Raises:
+            EmbedderError: as `embed`.
+        """
+        found: Vectors = (await self._embed_all([self._recipe.query_prompt + text]))[0]
+        return found
+
+    async def _embed_all(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         async with httpx.AsyncClient(
             headers=self._headers, timeout=self._timeout_s, verify=self._tls
         ) as client:
             for start in range(0, len(texts), BATCH):
-                batch = list(texts[start : start + BATCH])
+                batch = texts[start : start + BATCH]
                 response = await self._post(client, batch)
                 vectors[start : start + len(batch)] = self._read(response, len(batch))
         return vectors
 
-    async def _post(self, client: httpx.AsyncClient, batch: list[str]) -> httpx.Response:
+    async def _post(self, client: httpx.AsyncClient, batch: Sequence[str]) -> httpx.Response:
         body = {"model": self._model, "input": batch, "encoding_format": "float"}
         failure = ""
         for attempt in range(ATTEMPTS):

@@ -1,4 +1,7 @@
-"""A directory with `model.onnx` and `tokenizer.json`, opened and run a text at a time."""
+"""A directory with `model.onnx` and `tokenizer.json`, opened and run a text at a time.
+
+Model hubs keep the former in a folder `onnx` beside the latter, where it is found, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
+MODEL = "model.onnx"
 SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion"]
 """What ONNX Runtime 1.32 would make of Add and LayerNormalization, or of Add and Gelu, takes two to
 five times as long on a CPU as the nodes it replaces."""
@@ -17,6 +21,12 @@ INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_id
 POOLED = "sentence_embedding"
 """What Optimum's exports of sentence-transformers call a text's vector. It is not the first of
 their outputs: the tokens' vectors are."""
+
+
+def model_file(folder: Path) -> Path:
+    """Return where `folder` has its model, or would have it."""
+    nested = folder / "onnx" / MODEL
+    return nested if nested.exists() and not (folder / MODEL).exists() else folder / MODEL
 
 
 class OnnxModel:
@@ -34,7 +44,7 @@ class OnnxModel:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_tokens)
         self._session = onnxruntime.InferenceSession(
-            folder / "model.onnx",
+            model_file(folder),
             _options(threads),
             providers=["CPUExecutionProvider"],
             disabled_optimizers=SLOW_FUSIONS,

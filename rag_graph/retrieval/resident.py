@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rag_graph.retrieval import schema
-from rag_graph.retrieval.embedder import Vectors
 from rag_graph.retrieval.shared_lookup import SharedLookup
+from rag_graph.retrieval.vectors import Vectors
 
 Row = dict[str, Any]
 Ranking = list[tuple[int, float]]

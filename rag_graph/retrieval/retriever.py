@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from rag_graph.errors import CollectionNotFoundError, InvalidQueryError, RerankerError, StoreError
 from rag_graph.retrieval import schema
 from rag_graph.retrieval.collection import Collection
-from rag_graph.retrieval.embedder import Embedders, Vectors, open_embedders
+from rag_graph.retrieval.embedder import Embedders, open_embedders
 from rag_graph.retrieval.fusion import fuse
 from rag_graph.retrieval.reranker import Reranker, open_reranker
 from rag_graph.retrieval.resident import Ranking, Row
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 from rag_graph.state import DEFAULT_COLLECTION, Passage, SearchQuery
 
@@ -58,7 +59,7 @@ class Retriever:
         Raises:
             EmbedderError: it does not.
         """
-        await self._embedders.default.embed(["ready?"])
+        await self._embedders.default.embed_query("ready?")
 
     async def search(self, query: SearchQuery) -> list[Passage]:
         """Return up to `query.top_k` passages, best first.
@@ -129,7 +130,7 @@ class Retriever:
     ) -> _Found:
         info = collection.info
         embedder = self._embedders.named(info.embedder, info.dimension)
-        vector = (await embedder.embed([query.text]))[0]
+        vector = await embedder.embed_query(query.text)
         for _ in range(MAX_SEARCHES):
             found = await self._find_once(collection, vector, query, where, choose)
             if found is not None:

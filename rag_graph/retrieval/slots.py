@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from rag_graph.retrieval import schema
-from rag_graph.retrieval.embedder import Vectors
+from rag_graph.retrieval.vectors import Vectors
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rag_graph.ingest.jobs import Jobs
-from rag_graph.retrieval.embedder import Embedders, Vectors
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from tests.support.rag import FakeEmbedder
 from tests.support.rewriter import settings
 

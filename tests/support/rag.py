@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rag_graph.retrieval.embedder import Vectors
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.state import Passage
 
 DIMENSION = 64
@@ -35,6 +35,10 @@ class FakeEmbedder:
                 vectors[i, zlib.crc32(word.encode()) % DIMENSION] += 1
         unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+    async def embed_query(self, text: str) -> Vectors:
+        found: Vectors = (await self.embed([text]))[0]
+        return found
 
 
 def passage(text: str, number: int = 1, **fields: object) -> Passage:

@@ -16,7 +16,8 @@ from transformers import BertModel
 
 from rag_graph.errors import EmbedderError
 from rag_graph.retrieval import bundled, minilm
-from rag_graph.retrieval.embedder import OnnxEmbedder, Vectors, open_embedder
+from rag_graph.retrieval.embedder import OnnxEmbedder, open_embedder
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 
 TEXTS = [

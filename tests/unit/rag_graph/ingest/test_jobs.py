@@ -18,9 +18,10 @@ from rag_graph.errors import (
 from rag_graph.ingest.job import Job
 from rag_graph.ingest.jobs import Jobs
 from rag_graph.ingest.pipeline import Ingestor, document_key
-from rag_graph.retrieval.embedder import Embedders, Vectors
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 from rag_graph.state import SearchQuery
 from tests.support.rag import FakeEmbedder, pdf

@@ -68,6 +68,22 @@ async def test_a_url_makes_it_the_model_of_new_collections(endpoint: Endpoint) -
     assert (await default.embed(["1"])).shape == (1, 2)
 
 
+async def test_queries_and_documents_have_prompts_of_their_own(endpoint: Endpoint) -> None:
+    settings = RagSettings(
+        embedder_url=endpoint.url,
+        embedder_model="m",
+        embedder_dimension=2,
+        embedder_query_prompt="1",
+        embedder_document_prompt="20",
+        _env_file=None,
+    )
+    default = (await open_embedders(settings)).default
+    await default.embed(["3", "4"])
+    await default.embed_query("5")
+    assert [body["input"] for _, _, body in endpoint.seen] == [["203", "204"], ["15"]]
+    assert default.name.startswith("http/m-"), "its documents' vectors are others than the model's"
+
+
 def test_a_url_without_a_model_is_refused() -> None:
     with pytest.raises(ValidationError, match="RAG_EMBEDDER_MODEL"):
         RagSettings(embedder_url="http://127.0.0.1:1/v1", _env_file=None)

@@ -9,10 +9,11 @@ import pytest
 
 from rag_graph.ingest.pipeline import Ingestor
 from rag_graph.retrieval.collection import Collection
-from rag_graph.retrieval.embedder import Embedders, Vectors
+from rag_graph.retrieval.embedder import Embedders
 from rag_graph.retrieval.resident import Ranking
 from rag_graph.retrieval.retriever import Retriever
 from rag_graph.retrieval.store import Store
+from rag_graph.retrieval.vectors import Vectors
 from rag_graph.settings import RagSettings
 from rag_graph.state import SearchQuery
 from tests.support.rag import FakeEmbedder
