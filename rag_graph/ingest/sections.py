@@ -48,19 +48,26 @@ def from_markdown(name: str, text: str) -> Parsed:
 
 
 def markdown_sections(text: str, page: int | None = None) -> Iterator[Section]:
-    """Cut Markdown at its headings, those in code blocks and quotes not counted."""
+    """Cut Markdown at its headings, those in code blocks and quotes not counted.
+
+    A heading with nothing below it, such as a slide's that has only a title, is its own text.
+    """
     lines = _LINE_END.split(text)
     path: list[tuple[int, str]] = []
     begin = 0
     for level, title, first, after in _headings(text):
-        yield from _section(lines[begin:first], path, page)
+        yield from _section(lines[begin:first], path, page, next_level=level)
         path = [*(entry for entry in path if entry[0] < level), (level, title)]
         begin = after
-    yield from _section(lines[begin:], path, page)
+    yield from _section(lines[begin:], path, page, next_level=0)
 
 
-def _section(lines: list[str], path: list[tuple[int, str]], page: int | None) -> Iterator[Section]:
+def _section(
+    lines: list[str], path: list[tuple[int, str]], page: int | None, next_level: int
+) -> Iterator[Section]:
     text = "\n".join(lines).strip()
+    if not text and path and next_level <= path[-1][0]:
+        text = path[-1][1]
     if text:
         yield Section(text, page, tuple(title for _, title in path))
 

@@ -77,6 +77,15 @@ def test_no_word_is_lost_whatever_breaks_the_lines(parts: list[tuple[str, list[s
     assert found == set(re.findall(r"w\d+", text))
 
 
+def test_a_heading_with_nothing_below_it_is_its_own_text() -> None:
+    parsed = parse("a.md", b"# Limits\n\n## Five pods\n\n## Names\n\nShort.\n\n#\n\n# End\n")
+    assert [(s.headings, s.text) for s in parsed.sections] == [
+        (("Limits", "Five pods"), "Five pods"),
+        (("Limits", "Names"), "Short."),
+        (("End",), "End"),
+    ]
+
+
 def test_a_heading_of_two_lines_keeps_its_words_apart() -> None:
     (section,) = markdown_sections("Node\npools\n===\nBody.")
     assert section.headings == ("Node pools",)
