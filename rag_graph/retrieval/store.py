@@ -128,11 +128,17 @@ class Store:
             CollectionNotFoundError: there is none.
             StoreError: the database cannot be written.
         """
-        collection = await self.collection(name)
-        # The second lock: one of that name made before the drop would lose its tables to it.
-        async with collection.frozen(), self._lock.held():
-            await self.publish(replace(collection.info, deleted=True))
-            await self._drop_versions(name, keep=())
+        while True:
+            info = await self._live(name)
+            # The second lock: one of that name made before the drop would lose its tables to it.
+            async with (await self.version(info)).frozen(), self._lock.held():
+                if await self.is_live(info):
+                    await self.publish(replace(info, deleted=True))
+                    await self._drop_versions(name, keep=())
+                    return
+            # Embedded anew while this waited: delete what it is now. Or deleted, and made anew.
+            if (await self._live(name)).previous is None:
+                raise _no_collection(name)
 
     async def settle(self, info: CollectionInfo) -> None:
         """Drop the versions of a collection that are neither live nor what going back means.
@@ -281,11 +287,7 @@ class Store:
     async def _live(self, name: str) -> CollectionInfo:
         info = await self._info(schema.check_name(name))
         if info is None or info.deleted:
-            raise CollectionNotFoundError(
-                f"There is no collection {name!r}; ingest a document into it first.",
-                None,
-                "collection",
-            )
+            raise _no_collection(name)
         return info
 
     async def _info(self, name: str) -> CollectionInfo | None:
@@ -354,3 +356,8 @@ def _caches(settings: RagSettings, *, writes: bool) -> lancedb.Session:
         index_cache_size_bytes=settings.index_cache_bytes,
         metadata_cache_size_bytes=settings.metadata_cache_bytes,
     )
+
+
+def _no_collection(name: str) -> CollectionNotFoundError:
+    message = f"There is no collection {name!r}; ingest a document into it first."
+    return CollectionNotFoundError(message, None, "collection")

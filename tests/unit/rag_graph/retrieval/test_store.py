@@ -109,6 +109,36 @@ async def test_a_collection_made_while_one_of_its_name_is_deleted_keeps_its_tabl
     assert len(tables(tmp_path)) == 2
 
 
+async def test_a_second_deletion_spares_a_collection_made_after_the_first(tmp_path: Path) -> None:
+    settings = RagSettings(store_uri=str(tmp_path))
+    store, other = await filled(settings), await Store.open(settings)
+    old = await store.collection("default")
+    async with old.frozen():
+        second = asyncio.create_task(other.delete("default"))
+        await asyncio.wait({second}, timeout=0.3)  # it has found the collection, and waits
+        await store.publish(replace(old.info, deleted=True))
+        await store.collection_or_new("default", FakeEmbedder(), 100)
+    with pytest.raises(CollectionNotFoundError):
+        await second
+    assert await (await store.collection("default")).counts() == (0, 0)
+
+
+async def test_a_deletion_takes_what_was_embedded_anew_while_it_waited(tmp_path: Path) -> None:
+    settings = RagSettings(store_uri=str(tmp_path))
+    store, other = await filled(settings), await Store.open(settings)
+    old = await store.collection("default")
+    async with old.frozen():
+        deletion = asyncio.create_task(other.delete("default"))
+        await asyncio.wait({deletion}, timeout=0.3)
+        anew = replace(old.info, version=2, previous=1, embedder="other")
+        await store.create(anew)
+        await store.publish(anew)
+    await deletion
+    with pytest.raises(CollectionNotFoundError):
+        await store.collection("default")
+    assert tables(tmp_path) == set()
+
+
 async def test_a_shadow_that_was_killed_is_no_hindrance(tmp_path: Path) -> None:
     store = await filled(RagSettings(store_uri=str(tmp_path)))
     info = (await store.collection("default")).info
