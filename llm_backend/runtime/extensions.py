@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
@@ -45,24 +46,33 @@ def building(name: str) -> Iterator[None]:
         yield
 
 
-def prepare_shared_memory_op(*, one_host: bool) -> None:
-    """Build DeepSpeed's shared-memory all-reduce, or have it use gloo where that cannot work.
+def leave_out_shared_memory_op() -> None:
+    """Have DeepSpeed start without its shared-memory all-reduce, which it would build for itself.
+
+    `shared_memory_op` builds it where it is needed: compiling it takes half a minute.
+    """
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is not None:
+        deepspeed.ops.__compatible_ops__[builder.NAME] = False
+
+
+def shared_memory_op(*, one_host: bool) -> Any:
+    """Return DeepSpeed's shared-memory all-reduce, or None where it cannot be had.
 
     It works only among the ranks of one host, and needs a C++ compiler the first time.
     """
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is None:
-        return
-    reason = None if one_host else "the ranks are on several hosts"
+        return None
+    reason = "the ranks are on several hosts"
     if one_host:
         try:
             with building(builder.NAME):
-                builder.load(verbose=False)
+                return builder.load(verbose=False)
         except (RuntimeError, OSError, ImportError) as error:
             reason = f"it cannot be built here: {_last_line(error)}"
-    if reason is not None:
-        deepspeed.ops.__compatible_ops__[builder.NAME] = False
-        print(f"All-reduce through gloo, not shared memory: {reason}", file=sys.stderr)  # noqa: T201
+    print(f"All-reduce through gloo, not shared memory: {reason}", file=sys.stderr)  # noqa: T201
+    return None
 
 
 def unlink_shared_memory(rank: int) -> None:

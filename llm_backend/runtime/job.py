@@ -58,7 +58,7 @@ def join(settings: LlmSettings, progress: Progress) -> ranks.Rank:
     rank = ranks.introduce(settings.advertise_address)
     shard.use_threads(settings, rank)
     progress.report("connecting the ranks", 30)
-    ranks.connect(rank, "nccl" if settings.device == "cuda" else "gloo")
+    ranks.connect(rank, ranks.NCCL if settings.device == "cuda" else ranks.GLOO)
     return rank
 
 

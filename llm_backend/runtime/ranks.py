@@ -23,6 +23,11 @@ from llm_backend.engine.sampler import Floats
 from llm_backend.runtime import extensions
 from llm_backend.runtime.address import interface_towards, own_address
 
+GLOO = "gloo"
+NCCL = "cpu:gloo,cuda:nccl"
+"""Host data has to be added up, too, which NCCL alone refuses:
+https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group."""
+
 _INLINE = 1024  # 32-bit words of a plan that travel in its first broadcast
 _FOREVER = timedelta(days=3650)  # an idle engine waits; the supervisor judges who is late
 
@@ -87,21 +92,44 @@ def _rendezvous(rank: Rank, advertise_address: str) -> tuple[str, int]:
 
 
 def connect(rank: Rank, backend: str) -> None:
-    """Join the ranks' process group and give DeepSpeed its all-reduce. One rank needs neither.
-
-    Shared-memory segments lose their names as soon as every rank has mapped them: a killed rank
-    then leaves nothing behind.
+    """Join the ranks' process group, through which DeepSpeed reduces. One rank needs none.
 
     Args:
         rank: from `introduce`.
-        backend: "gloo" or "nccl".
+        backend: `GLOO`, or `NCCL` for ranks on GPUs.
     """
     if rank.size == 1:
         return
-    extensions.prepare_shared_memory_op(one_host=rank.size == rank.local_size)
+    extensions.leave_out_shared_memory_op()
     deepspeed.init_distributed(dist_backend=backend, timeout=_FOREVER, verbose=False)
+
+
+def reduce_in_shared_memory(rank: Rank) -> None:
+    """Have DeepSpeed reduce in shared memory if all ranks are on one host and have its operator.
+
+    All of them call it. Does what DeepSpeed's backend does at its start, if it has the operator.
+    The segments lose their names as soon as every rank has mapped them: a killed rank then leaves
+    nothing behind.
+    """
+    if rank.size == 1:
+        return
+    op = extensions.shared_memory_op(one_host=rank.local_size == rank.size)
+    if sum_over_ranks(int(op is not None), rank) < rank.size:
+        return
+    backend = deepspeed.comm.comm.cdb
+    op.initialize(rank.size, rank.index)
+    backend.shm_vector_kernel_level = op.vector_kernel_level()
     dist.barrier()
     extensions.unlink_shared_memory(rank.index)
+
+
+def sum_over_ranks(value: int, rank: Rank) -> int:
+    """Return the sum of what the ranks call it with."""
+    if rank.size == 1:
+        return value
+    total = torch.tensor([value], dtype=torch.int64)
+    dist.all_reduce(total)
+    return int(total)
 
 
 class StepRunner(Protocol):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from llm_backend.errors import EngineStartError
 from llm_backend.runtime import model, runner, shared_memory
@@ -21,7 +20,7 @@ from llm_backend.runtime.fast.runner import FastRunner, prepare
 from llm_backend.runtime.gpu import norms
 from llm_backend.runtime.gpu.inputs import Capacity
 from llm_backend.runtime.progress import Progress
-from llm_backend.runtime.ranks import Rank, StepRunner
+from llm_backend.runtime.ranks import Rank, StepRunner, reduce_in_shared_memory, sum_over_ranks
 from llm_backend.runtime.runner import Runner
 from llm_backend.settings import LlmSettings
 
@@ -66,7 +65,7 @@ def load(model_dir: Path, settings: LlmSettings, rank: Rank, progress: Progress)
     shapes = model.probe(loaded, device)
     progress.report("allocating the KV cache", 90)
     block_bytes = runner.block_bytes(shapes, settings.block_size, dtype)
-    all_block_bytes = _sum(block_bytes, rank)
+    all_block_bytes = sum_over_ranks(block_bytes, rank)
     num_blocks = settings.kv_cache_mib * _MIB // all_block_bytes
     caches = runner.allocate(shapes, num_blocks * settings.block_size, dtype, device)
     max_model_len = _context_length(settings, loaded, num_blocks * settings.block_size)
@@ -76,7 +75,7 @@ def load(model_dir: Path, settings: LlmSettings, rank: Rank, progress: Progress)
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         kv_cache_bytes=num_blocks * all_block_bytes,
-        weights_bytes=_sum(loaded.weights_bytes, rank),
+        weights_bytes=sum_over_ranks(loaded.weights_bytes, rank),
     )
 
 
@@ -95,6 +94,8 @@ def _runner(
         found = kernels(settings, loaded, caches, max_model_len, rank, progress)
         if found is not None:
             return found
+    if device.type == "cpu":
+        reduce_in_shared_memory(rank)
     return Runner(loaded, caches, settings.block_size, device, progress)
 
 
@@ -121,12 +122,14 @@ def _cpu_kernels(
         prepared = prepare(loaded, sizes, settings.cache_dir)
     except UnavailableError as reason:
         print(f"Plain torch instead of the CPU kernels: {reason}.", file=sys.stderr)  # noqa: T201
-    everywhere = _sum(int(prepared is not None), rank) == rank.size
+    everywhere = sum_over_ranks(int(prepared is not None), rank) == rank.size
     if prepared is None or not everywhere:
         return None
     # What torch still does is small; its idle threads would spin beside the kernels'.
     torch.set_num_threads(1)
     shared = shared_memory.allocate(rank, prepared.shared_bytes(sizes))
+    if shared is None:
+        reduce_in_shared_memory(rank)
     fast = FastRunner(prepared, loaded, caches, sizes, progress, shared)
     _give_back()
     return fast
@@ -205,12 +208,3 @@ def _context_length(settings: LlmSettings, loaded: model.LoadedModel, num_slots:
             f"{settings.block_size} tokens of this model: raise it."
         )
     return settings.max_model_len or min(loaded.trained_length, num_slots)
-
-
-def _sum(value: int, rank: Rank) -> int:
-    """Return the sum over all ranks."""
-    if rank.size == 1:
-        return value
-    total = torch.tensor([value], dtype=torch.int64)
-    dist.all_reduce(total)
-    return int(total)

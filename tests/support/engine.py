@@ -13,19 +13,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import zmq
 
 from llm_backend.runtime import ipc
 
-START_S = 240  # the first start with two ranks compiles DeepSpeed's all-reduce
+START_S = 240  # the first start on plain torch with two ranks compiles DeepSpeed's all-reduce
 STEP_S = 60
 
 
 class EngineClient:
     """Submits requests to rank 0 and collects what comes back."""
 
-    def __init__(self, link: zmq.Socket[bytes], ready: ipc.Ready) -> None:
+    def __init__(self, link: zmq.Socket[bytes], ready: ipc.Ready, launcher: int) -> None:
         self._link = link
+        self._launcher = psutil.Process(launcher)
         self.ready = ready
         self.stats = ipc.Stats()
         self.cached: dict[str, int] = {}
@@ -61,6 +63,12 @@ class EngineClient:
                     open_requests.remove(output.request_id)
         return answers
 
+    def libraries(self) -> list[set[str]]:
+        """Return the names of the files that each rank has mapped."""
+        children = self._launcher.children(recursive=True)
+        ranks = [each for each in children if "llm_backend.runtime.worker" in each.cmdline()]
+        return [{Path(file.path).name for file in rank.memory_maps()} for rank in ranks]
+
     def send(self, message: ipc.ToEngine) -> None:
         self._link.send(ipc.encode(message))
 
@@ -87,7 +95,7 @@ def running_engine(model_dir: Path, ranks: int = 1, **settings: str) -> Iterator
         with link, _lifeline(arguments.lifeline):
             process = subprocess.Popen(_command(ranks, arguments), env=environment)
             try:
-                yield EngineClient(link, _ready(link))
+                yield EngineClient(link, _ready(link), process.pid)
                 link.send(ipc.encode(ipc.Shutdown()))
                 assert process.wait(30) == 0
             finally:

@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running_service(
         directory / "log",
         worker="leaving",
-        seconds=240,  # the first start with two ranks compiles DeepSpeed's all-reduce
+        seconds=240,
         LLM_MODEL=str(write_tiny_llama(directory / "tiny")),
         LLM_TENSOR_PARALLEL="2",
         LLM_RESTART_BACKOFF_MAX_S="0.5",  # or each break soon after another waits longer

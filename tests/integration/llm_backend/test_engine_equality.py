@@ -17,11 +17,13 @@ from tests.support.engine import running_engine
 
 NUM_PROMPTS = 50
 NUM_TOKENS = 8
+ALL_REDUCE = "deepspeed_shm_comm.so"
+"""DeepSpeed's reduction in shared memory, which takes half a minute to compile."""
 
 _GENERATE = """
 import json, sys, torch
 from transformers import AutoModelForCausalLM
-torch.set_num_threads(1)
+torch.set_num_threads(2)
 directory, prompts, new = sys.argv[1], json.load(sys.stdin), int(sys.argv[2])
 model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
 answers = []
@@ -63,6 +65,11 @@ def expected(model_dir: Path, prompts: list[list[int]]) -> dict[str, list[int]]:
     return {str(i): answer for i, answer in enumerate(json.loads(done.stdout))}
 
 
+def segments() -> set[Path]:
+    """Return what DeepSpeed has in shared memory by name."""
+    return set(Path("/dev/shm").glob("deepspeed_allreduce_buffer_*"))  # noqa: S108
+
+
 def requests(prompts: list[list[int]]) -> list[Submit]:
     return [
         Submit(str(i), prompt, SamplingParams(), NUM_TOKENS) for i, prompt in enumerate(prompts)
@@ -72,7 +79,8 @@ def requests(prompts: list[list[int]]) -> list[Submit]:
 def test_kernels_alone_and_in_random_batches(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
-    with running_engine(model_dir, LLM_DTYPE="float32", LLM_MAX_BATCHED_TOKENS="96") as engine:
+    settings = {"LLM_MAX_BATCHED_TOKENS": "96", "LLM_THREADS_PER_RANK": "2"}
+    with running_engine(model_dir, LLM_DTYPE="float32", **settings) as engine:
         assert engine.generate(requests(prompts), shuffled=1) == expected
         assert max(engine.cached.values()) >= 32  # the prefix cache was used
         for each in requests(prompts):  # one at a time, everything in the cache now
@@ -89,6 +97,7 @@ def test_plain_torch_without_prefix_cache_and_with_preemptions(
         "LLM_KV_CACHE_MIB": "8",
         "LLM_BLOCK_SIZE": "4",
         "LLM_MAX_MODEL_LEN": "128",
+        "LLM_THREADS_PER_RANK": "2",
     }
     with running_engine(model_dir, **settings) as engine:
         assert engine.generate(requests(prompts), shuffled=2) == expected
@@ -115,7 +124,10 @@ def test_plain_torch_on_two_ranks(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
     settings = {"LLM_DTYPE": "float32", "LLM_KERNELS": "plain"}
+    before = segments()
     with running_engine(model_dir, ranks=2, **settings) as engine:
+        assert [ALL_REDUCE in each for each in engine.libraries()] == [True, True]
+        assert segments() <= before, "a killed rank would leave them behind"
         assert engine.generate(requests(prompts), shuffled=6) == expected
 
 
@@ -123,6 +135,7 @@ def test_kernels_on_two_ranks_in_random_batches(
     model_dir: Path, prompts: list[list[int]], expected: dict[str, list[int]]
 ) -> None:
     with running_engine(model_dir, ranks=2, LLM_DTYPE="float32") as engine:
+        assert [ALL_REDUCE in each for each in engine.libraries()] == [False, False]
         assert engine.generate(requests(prompts), shuffled=3) == expected
         again = [
             Submit(f"again-{r.request_id}", r.prompt_ids, r.sampling, r.max_tokens)
