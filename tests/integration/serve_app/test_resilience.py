@@ -274,9 +274,12 @@ async def test_no_replica_is_added_while_the_llm_is_full(system: Cluster, llm: M
         await load.closed(client, "flood", SEQUENCES + 6, 12)
         assert len(system.replicas()) == 1, "Serve's own policy would have three by now"
         await load.closed(client, "flood", SEQUENCES - 2, 1)
-        free = asyncio.create_task(load.closed(client, "flood", SEQUENCES - 2, 20))
-        await until(lambda: len(system.replicas()) > 1, 30, "replicas are added")
-        await free
+        free = asyncio.create_task(load.closed(client, "flood", SEQUENCES - 2, 40))
+        try:
+            await until(lambda: len(system.replicas()) > 1, 30, "replicas are added")
+        finally:
+            free.cancel()
+            await asyncio.wait({free})
 
 
 async def test_the_figures_are_there(system: Cluster) -> None:
