@@ -347,6 +347,8 @@ class RagSettings(BaseSettings):
     def _check_embedder(self) -> Self:
         if self.embedder_url and not (self.embedder_model and self.embedder_dimension):
             raise ValueError("RAG_EMBEDDER_URL needs RAG_EMBEDDER_MODEL and RAG_EMBEDDER_DIMENSION")
+        if not self.embedder_url and (self.embedder_query_prompt or self.embedder_document_prompt):
+            raise ValueError("the prompts of RAG_EMBEDDER_… are for the model of RAG_EMBEDDER_URL")
         return self
 
     @model_validator(mode="after")

@@ -84,6 +84,12 @@ async def test_queries_and_documents_have_prompts_of_their_own(endpoint: Endpoin
     assert default.name.startswith("http/m-"), "its documents' vectors are others than the model's"
 
 
+@pytest.mark.parametrize("which", ["embedder_query_prompt", "embedder_document_prompt"])
+def test_prompts_for_no_endpoint_are_refused(which: str) -> None:
+    with pytest.raises(ValidationError, match="RAG_EMBEDDER_URL"):
+        RagSettings(**{which: "query: "}, _env_file=None)
+
+
 def test_a_url_without_a_model_is_refused() -> None:
     with pytest.raises(ValidationError, match="RAG_EMBEDDER_MODEL"):
         RagSettings(embedder_url="http://127.0.0.1:1/v1", _env_file=None)

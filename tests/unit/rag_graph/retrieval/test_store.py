@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import pytest
@@ -109,14 +112,38 @@ async def test_a_collection_made_while_one_of_its_name_is_deleted_keeps_its_tabl
     assert len(tables(tmp_path)) == 2
 
 
-async def test_a_second_deletion_spares_a_collection_made_after_the_first(tmp_path: Path) -> None:
-    settings = RagSettings(store_uri=str(tmp_path))
-    store, other = await filled(settings), await Store.open(settings)
+class Looking(Store):
+    """Tells when a collection was looked up, before it is locked."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.looked = asyncio.Event()
+
+    async def version(self, info: CollectionInfo) -> Collection:
+        collection = await super().version(info)
+        self.looked.set()
+        return collection
+
+
+@asynccontextmanager
+async def a_waiting_deletion(
+    folder: Path,
+) -> AsyncIterator[tuple[Store, CollectionInfo, asyncio.Task[None]]]:
+    """Yield a store, its collection and a deletion of that, which waits until the block ends."""
+    settings = RagSettings(store_uri=str(folder))
+    store, other = await filled(settings), await Looking.open(settings)
+    assert isinstance(other, Looking)
     old = await store.collection("default")
     async with old.frozen():
-        second = asyncio.create_task(other.delete("default"))
-        await asyncio.wait({second}, timeout=0.3)  # it has found the collection, and waits
-        await store.publish(replace(old.info, deleted=True))
+        deletion = asyncio.create_task(other.delete("default"))
+        await other.looked.wait()
+        yield store, old.info, deletion
+        assert not deletion.done()
+
+
+async def test_a_second_deletion_spares_a_collection_made_after_the_first(tmp_path: Path) -> None:
+    async with a_waiting_deletion(tmp_path) as (store, old, second):
+        await store.publish(replace(old, deleted=True))
         await store.collection_or_new("default", FakeEmbedder(), 100)
     with pytest.raises(CollectionNotFoundError):
         await second
@@ -124,13 +151,8 @@ async def test_a_second_deletion_spares_a_collection_made_after_the_first(tmp_pa
 
 
 async def test_a_deletion_takes_what_was_embedded_anew_while_it_waited(tmp_path: Path) -> None:
-    settings = RagSettings(store_uri=str(tmp_path))
-    store, other = await filled(settings), await Store.open(settings)
-    old = await store.collection("default")
-    async with old.frozen():
-        deletion = asyncio.create_task(other.delete("default"))
-        await asyncio.wait({deletion}, timeout=0.3)
-        anew = replace(old.info, version=2, previous=1, embedder="other")
+    async with a_waiting_deletion(tmp_path) as (store, old, deletion):
+        anew = replace(old, version=2, previous=1, embedder="other")
         await store.create(anew)
         await store.publish(anew)
     await deletion
